@@ -1,0 +1,38 @@
+package event
+
+import (
+	"context"
+	"time"
+)
+
+// Delivery is one event for one action of one observer.
+type Delivery struct {
+	Event      *Event
+	Observer   string
+	Action     string
+	Generation int       // 0, and one more at each operator's replay
+	Attempts   []Attempt // failed attempts so far, oldest first
+}
+
+// Attempt records one failed run of an action.
+type Attempt struct {
+	At    time.Time `json:"at"`
+	Error string    `json:"error"`
+	Class string    `json:"class"`
+}
+
+// ID identifies the delivery towards receivers: it is the same for every attempt and every generation.
+func (d *Delivery) ID() string { return d.Event.ID + "_" + d.Observer + "_" + d.Action }
+
+type deliveryKey struct{}
+
+// NewContext returns a copy of ctx that carries d.
+func NewContext(ctx context.Context, d *Delivery) context.Context {
+	return context.WithValue(ctx, deliveryKey{}, d)
+}
+
+// FromContext returns the delivery that ctx carries, nil when it carries none.
+func FromContext(ctx context.Context) *Delivery {
+	d, _ := ctx.Value(deliveryKey{}).(*Delivery)
+	return d
+}

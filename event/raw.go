@@ -1,0 +1,155 @@
+package event
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+)
+
+// Raw returns the JSON at a path that starts with one of the roots: Raw("data", "customer", "email"). ok is false when
+// there is nothing there; a null that is there is returned as null. It reads without decoding the whole, so asking for a
+// few fields costs little, and every digit stays.
+func (e *Event) Raw(path ...string) (raw string, ok bool) {
+	if len(path) == 0 {
+		return "", false
+	}
+	if path[0] == "event" {
+		if len(path) == 1 {
+			return string(e.JSON()), true
+		}
+		if raw, ok := e.attribute(path[1]); ok {
+			return within(raw, path[2:])
+		}
+		path = path[1:] // event.data is data
+	}
+	switch path[0] {
+	case "data":
+		return e.views.data.find(e.Data, path[1:])
+	case "before":
+		return e.views.before.find(e.Before, path[1:])
+	case "changes":
+		return e.views.changes.find(e.Changes, path[1:])
+	}
+	return "", false
+}
+
+// attribute returns a field of the event itself, other than its three images.
+func (e *Event) attribute(name string) (string, bool) {
+	switch name {
+	case "id":
+		return string(appendString(nil, e.ID)), true
+	case "event_type":
+		return string(appendString(nil, string(e.Type))), true
+	case "entity_type":
+		return string(appendString(nil, e.Entity)), true
+	case "entity_id":
+		return string(appendString(nil, e.EntityID)), true
+	case "tenant_id":
+		return string(appendNullable(nil, e.TenantID)), true
+	case "user_id":
+		return string(appendNullable(nil, e.UserID)), true
+	case "timestamp":
+		return string(strconv.AppendQuote(nil, e.Timestamp.UTC().Format(time.RFC3339Nano))), true
+	case "seq":
+		return string(strconv.AppendInt(nil, e.Seq, 10)), true
+	case "source":
+		return string(appendNullable(nil, e.Source)), true
+	case "actor_type":
+		return string(appendNullable(nil, e.ActorType)), true
+	case "schema_version":
+		return string(strconv.AppendInt(nil, int64(e.SchemaVersion), 10)), true
+	}
+	return "", false
+}
+
+// topLevel lists the fields of one JSON object.
+type topLevel struct {
+	once   sync.Once
+	fields []rawField
+}
+
+type rawField struct {
+	key, raw string
+}
+
+func (t *topLevel) find(raw json.RawMessage, path []string) (string, bool) {
+	if len(path) == 0 {
+		if raw == nil {
+			return "null", true
+		}
+		return string(raw), true
+	}
+	t.once.Do(func() { t.fields = rawFields(raw) })
+	for _, f := range slices.Backward(t.fields) { // of a key that is there twice, the last counts
+		if f.key == path[0] {
+			return within(f.raw, path[1:])
+		}
+	}
+	return "", false
+}
+
+func rawFields(raw json.RawMessage) []rawField {
+	doc := gjson.ParseBytes(raw)
+	if !doc.IsObject() {
+		return nil
+	}
+	list := make([]rawField, 0, 16)
+	doc.ForEach(func(key, value gjson.Result) bool {
+		list = append(list, rawField{keyText(key), value.Raw})
+		return true
+	})
+	return list
+}
+
+// within follows the rest of a path.
+func within(raw string, path []string) (string, bool) {
+	for _, name := range path {
+		doc := gjson.Parse(raw)
+		if !doc.IsObject() {
+			return "", false
+		}
+		found := false
+		doc.ForEach(func(key, value gjson.Result) bool {
+			if keyText(key) == name {
+				raw, found = value.Raw, true
+			}
+			return true
+		})
+		if !found {
+			return "", false
+		}
+	}
+	return raw, true
+}
+
+// keyText decodes a key as package json does, which matters where it is not well-formed text.
+func keyText(key gjson.Result) string {
+	if text := key.Raw; len(text) >= 2 && plain(text[1:len(text)-1]) {
+		return text[1 : len(text)-1]
+	}
+	return Text(key.Raw)
+}
+
+// Text returns the text of a JSON string, "" for any other value.
+func Text(raw string) string {
+	if len(raw) < 2 || raw[0] != '"' {
+		return ""
+	}
+	if inner := raw[1 : len(raw)-1]; plain(inner) {
+		return inner
+	}
+	var s string
+	if err := json.Unmarshal([]byte(raw), &s); err != nil {
+		return ""
+	}
+	return s
+}
+
+// plain reports whether what stands between the quotes of a JSON string is its text.
+func plain(s string) bool { return strings.IndexByte(s, '\\') < 0 && utf8.ValidString(s) }
