@@ -1,0 +1,45 @@
+package testenv
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
+
+// sharedCluster is the cluster of [Postgres]: its data ends with the tests, so it never waits for the disk.
+var sharedCluster = sync.OnceValues(func() (*Cluster, error) {
+	return NewCluster("fsync=off", "full_page_writes=off")
+})
+
+// Postgres returns the URL of a new empty database for this test, dropped when the test ends. The cluster is private to
+// the test binary, and shared by its tests. It loses data when its machine stops (fsync is off), not when it stops.
+func Postgres(tb testing.TB) string {
+	tb.Helper()
+	cluster, err := sharedCluster()
+	if err != nil {
+		tb.Fatalf("start shared Postgres: %v", err)
+	}
+	name := cluster.createDatabase(tb)
+	tb.Cleanup(func() {
+		if err := cluster.execute(fmt.Sprintf("drop database if exists %s with (force)", name)); err != nil {
+			tb.Errorf("drop database of the test: %v", err)
+		}
+	})
+	return cluster.url("postgres", name)
+}
+
+// PostgresCluster starts a private cluster for tests that stop or crash one. Settings are lines of postgresql.conf, such
+// as "max_prepared_transactions=10"; fsync is on. It ends, with its data, when the test ends.
+func PostgresCluster(tb testing.TB, settings ...string) *Cluster {
+	tb.Helper()
+	cluster, err := NewCluster(settings...)
+	if err != nil {
+		tb.Fatalf("start private Postgres: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := cluster.Close(); err != nil {
+			tb.Errorf("close private Postgres: %v", err)
+		}
+	})
+	return cluster
+}
