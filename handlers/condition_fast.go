@@ -1,0 +1,194 @@
+package handlers
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// test is a condition that reads the event's raw JSON. With a hundred observers on one entity, most conditions are false,
+// and decoding rows for them would cost more than everything else.
+type test func(e *event.Event) bool
+
+// simple compiles what most conditions are (comparisons of fields with literals or other fields, the changed… functions,
+// joined by &&, || and !), and returns nil for anything else. The tokens are known to be a valid condition, so whatever
+// this parser does not expect is left to go-jmespath.
+func simple(tokens []token) test {
+	p := &simpleParser{tokens: tokens}
+	t := p.or()
+	if p.failed || p.token().kind != tokenEnd {
+		return nil
+	}
+	return t
+}
+
+type simpleParser struct {
+	tokens []token
+	at     int
+	failed bool
+}
+
+func (p *simpleParser) token() token { return p.tokens[p.at] }
+
+func (p *simpleParser) take(symbol string) bool {
+	if p.failed || !p.token().is(symbol) {
+		return false
+	}
+	p.at++
+	return true
+}
+
+func (p *simpleParser) need(symbol string) {
+	if !p.take(symbol) {
+		p.failed = true
+	}
+}
+
+func (p *simpleParser) or() test {
+	t := p.and()
+	for p.take("||") {
+		left, right := t, p.and()
+		t = func(e *event.Event) bool { return left(e) || right(e) }
+	}
+	return t
+}
+
+func (p *simpleParser) and() test {
+	t := p.not()
+	for p.take("&&") {
+		left, right := t, p.not()
+		t = func(e *event.Event) bool { return left(e) && right(e) }
+	}
+	return t
+}
+
+func (p *simpleParser) not() test {
+	if !p.take("!") {
+		return p.part(true)
+	}
+	negated := p.part
+	if p.token().is("!") {
+		negated = func(bool) test { return p.not() }
+	}
+	t := negated(false) // "!" binds closer than a comparison
+	return func(e *event.Event) bool { return !t(e) }
+}
+
+// part reads a condition in brackets, a changed… function, or a value, which may be compared with another.
+func (p *simpleParser) part(compared bool) test {
+	if p.take("(") {
+		t := p.or()
+		p.need(")")
+		return t
+	}
+	if t := p.token(); t.kind == tokenName && p.tokens[p.at+1].is("(") {
+		return p.change()
+	}
+	left := p.operand()
+	if p.failed {
+		return nil
+	}
+	if compare := comparators[p.token().text]; compared && compare != nil && p.token().kind == tokenSymbol {
+		symbol := p.token().text
+		p.at++
+		right := p.operand()
+		if t := textTest(left, right, symbol); t != nil {
+			return t
+		}
+		return func(e *event.Event) bool { return compare(left.of(e), right.of(e)) }
+	}
+	return func(e *event.Event) bool { return left.of(e).truthy() }
+}
+
+// textTest is the comparison of a field with text, the most frequent of all, on the raw JSON; nil for any other.
+func textTest(field, text *operand, symbol string) test {
+	if text == nil || field.path == nil || text.path != nil || text.literal.kind != kindText || symbol != "==" && symbol != "!=" {
+		return nil
+	}
+	path, want, equal := field.path, text.literal.text, symbol == "=="
+	quoted, odd := `"`+want+`"`, strings.ContainsAny(want, `\"`) || strings.ContainsRune(want, utf8.RuneError)
+	return func(e *event.Event) bool {
+		raw, _ := e.Raw(path...)
+		if raw == quoted && !odd {
+			return equal
+		}
+		if !odd && strings.IndexByte(raw, '\\') < 0 { // then other bytes are other text
+			return !equal
+		}
+		v := valueOf(raw)
+		return (v.kind == kindText && v.text == want) == equal
+	}
+}
+
+func (p *simpleParser) change() test {
+	side, ours := changeSide[p.token().text]
+	if !ours {
+		p.failed = true
+		return nil
+	}
+	field := p.tokens[p.at+2].value
+	p.at += 3
+	if side == "" {
+		p.need(")")
+		return func(e *event.Event) bool { return changed(e, field) }
+	}
+	p.need(",")
+	want := p.operand()
+	p.need(")")
+	path := operand{path: []string{"changes", field, side}}
+	return func(e *event.Event) bool { return changed(e, field) && path.of(e).equal(want.of(e)) }
+}
+
+func changed(e *event.Event, field string) bool {
+	raw, ok := e.Raw("changes", field)
+	return ok && raw != "null"
+}
+
+// operand is a path or a literal.
+type operand struct {
+	path    []string
+	literal value
+}
+
+func (o *operand) of(e *event.Event) value {
+	if o.path == nil {
+		return o.literal
+	}
+	raw, _ := e.Raw(o.path...)
+	return valueOf(raw)
+}
+
+func (p *simpleParser) operand() *operand {
+	if p.failed {
+		return nil
+	}
+	t := p.token()
+	p.at++
+	switch t.kind {
+	case tokenNumber, tokenLiteral:
+		o := &operand{literal: valueOf(t.value)}
+		p.failed = o.literal.kind == kindOther
+		return o
+	case tokenString:
+		return &operand{literal: value{kind: kindText, text: t.value}}
+	case tokenName, tokenQuoted:
+		return &operand{path: p.path(t.value)}
+	}
+	p.failed = true
+	return nil
+}
+
+func (p *simpleParser) path(root string) []string {
+	path := []string{root}
+	for p.take(".") {
+		t := p.token()
+		if t.kind != tokenName && t.kind != tokenQuoted || p.tokens[p.at+1].is("(") {
+			p.failed = true
+			return nil
+		}
+		path = append(path, t.value)
+		p.at++
+	}
+	return path
+}

@@ -1,0 +1,316 @@
+package handlers
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// rewriter turns a condition into plain JMESPath. What it leaves alone it copies, and it notes where each piece came
+// from, so that a mistake found in the result is shown in what the user wrote.
+type rewriter struct {
+	src    string
+	tokens []token
+	out    strings.Builder
+	pieces []piece
+	copied int // src up to here is in out
+	frames []frame
+	closes map[int]int // before this token, so many ")" that a "!" asked for
+	sorts  bool        // uses sort_by, which changes what it sorts
+}
+
+// piece says that out from there on came from src; verbatim pieces are equal byte for byte.
+type piece struct {
+	out, src int
+	verbatim bool
+}
+
+// frame is what stands between a pair of brackets.
+type frame struct {
+	open     token
+	close    string // how the closing bracket is written
+	function string // name of the function whose arguments these are
+	least    int    // arguments that it takes
+	most     int
+	commas   int
+	index    bool // [1], [1:2]: numbers are left alone
+	inner    bool // the current value is not the event: inside a filter, after a pipe, …
+}
+
+const (
+	maxCondition = 16 << 10 // go-jmespath recurses: this bounds its stack
+	maxNesting   = 100
+)
+
+// rewrite returns the condition as go-jmespath takes it.
+func rewrite(src string) (*rewriter, error) {
+	r := &rewriter{src: src, closes: map[int]int{}, frames: []frame{{}}}
+	if len(src) > maxCondition {
+		return nil, r.fail(0, fmt.Sprintf("longer than %d bytes", maxCondition), "")
+	}
+	var err error
+	if r.tokens, err = tokenize(src); err != nil {
+		return nil, err
+	}
+	if len(r.tokens) == 1 {
+		return nil, r.fail(0, "empty condition", "remove it to match every event")
+	}
+	for i := 0; i < len(r.tokens); {
+		if i, err = r.step(i); err != nil {
+			return nil, err
+		}
+	}
+	r.pieces = append(r.pieces, piece{r.out.Len(), len(src), true})
+	return r, nil
+}
+
+func (r *rewriter) fail(at int, message, hint string) error {
+	return &SyntaxError{Source: r.src, Offset: at, Message: message, Hint: hint}
+}
+
+// step handles the token at i and returns the index of the next one.
+func (r *rewriter) step(i int) (int, error) {
+	t := r.tokens[i]
+	for range r.closes[i] {
+		r.write(t.start, ")")
+	}
+	switch {
+	case t.kind == tokenNumber:
+		return i + 1, r.number(i)
+	case t.kind == tokenName && r.tokens[i+1].is("("):
+		return r.call(i)
+	case t.is("("), t.is("["), t.is("[?"), t.is("{"):
+		return i + 1, r.open(i)
+	case t.is(")"), t.is("]"), t.is("}"):
+		return i + 1, r.shut(t)
+	case t.is("!"):
+		r.not(i)
+	case t.is("|"), t.is("&"):
+		r.top().inner = true
+	case t.is(","):
+		r.top().commas++
+	case t.is("<"), t.is("<="), t.is(">"), t.is(">="):
+		if err := r.ordered(i); err != nil {
+			return 0, err
+		}
+	}
+	r.copyTo(t.end())
+	return i + 1, nil
+}
+
+func (r *rewriter) top() *frame { return &r.frames[len(r.frames)-1] }
+
+func (r *rewriter) prev(i int) token {
+	if i == 0 {
+		return token{}
+	}
+	return r.tokens[i-1]
+}
+
+// copyTo copies src up to there.
+func (r *rewriter) copyTo(end int) {
+	if end > r.copied {
+		r.pieces = append(r.pieces, piece{r.out.Len(), r.copied, true})
+		r.out.WriteString(r.src[r.copied:end])
+		r.copied = end
+	}
+}
+
+// write adds text that stands for what is at a place in src.
+func (r *rewriter) write(at int, text string) {
+	r.copyTo(at)
+	r.pieces = append(r.pieces, piece{r.out.Len(), at, false})
+	r.out.WriteString(text)
+}
+
+// replace writes text in the place of a token.
+func (r *rewriter) replace(t token, text string) {
+	r.write(t.start, text)
+	r.copied = max(r.copied, t.end())
+}
+
+// source returns the place in src of a place in the result.
+func (r *rewriter) source(out int) int {
+	at := 0
+	for _, p := range r.pieces {
+		switch {
+		case p.out > out:
+			return at
+		case p.verbatim:
+			at = p.src + out - p.out
+		default:
+			at = p.src
+		}
+	}
+	return at
+}
+
+func (r *rewriter) number(i int) error {
+	t := r.tokens[i]
+	switch {
+	case r.prev(i).is("."):
+		return r.fail(t.start, "a number cannot follow .", "write ["+t.text+"] for an element of a list")
+	case !r.top().index:
+		r.replace(t, "`"+t.text+"`")
+		return nil
+	}
+	if n, err := strconv.Atoi(t.text); err != nil || n > 1<<30 || n < -1<<30 {
+		return r.fail(t.start, t.text+" is no index", "write a whole number")
+	}
+	r.copyTo(t.end())
+	return nil
+}
+
+// ordered refuses to order text: JMESPath would answer null, and the condition would never be true.
+func (r *rewriter) ordered(i int) error {
+	for _, t := range []token{r.prev(i), r.tokens[i+1]} {
+		if t.kind == tokenString || t.kind == tokenLiteral && strings.HasPrefix(strings.TrimSpace(t.value), `"`) {
+			return r.fail(t.start, r.tokens[i].text+" compares numbers only, and this is text", "use == or !=, or write a number")
+		}
+	}
+	return nil
+}
+
+// not lets "!" take the whole path that follows: for go-jmespath !data.paid is (!data).paid, which is always null.
+func (r *rewriter) not(i int) {
+	if r.tokens[i+1].is("!") {
+		return
+	}
+	if end := r.operandEnd(i + 1); end > i+2 {
+		r.copyTo(r.tokens[i].end())
+		r.write(r.tokens[i].end(), "(")
+		r.closes[end]++
+	}
+}
+
+// operandEnd returns the index after the value that starts at i, with the path behind it.
+func (r *rewriter) operandEnd(i int) int {
+	i = r.primaryEnd(i)
+	for {
+		t := r.tokens[i]
+		switch {
+		case t.is(".") && r.tokens[i+1].kind != tokenEnd:
+			i = r.primaryEnd(i + 1)
+		case t.is("["), t.is("[?"):
+			i = r.balancedEnd(i)
+		case t.is("[]"):
+			i++
+		default:
+			return i
+		}
+	}
+}
+
+func (r *rewriter) primaryEnd(i int) int {
+	t := r.tokens[i]
+	switch {
+	case t.kind == tokenEnd:
+		return i
+	case t.kind == tokenName && r.tokens[i+1].is("("):
+		return r.balancedEnd(i + 1)
+	case t.is("("), t.is("["), t.is("[?"), t.is("{"):
+		return r.balancedEnd(i)
+	case t.kind == tokenSymbol && !t.is("*") && !t.is("@") && !t.is("[]"):
+		return i
+	}
+	return i + 1
+}
+
+func (r *rewriter) balancedEnd(i int) int {
+	depth := 0
+	for ; r.tokens[i].kind != tokenEnd; i++ {
+		switch t := r.tokens[i]; {
+		case t.is("("), t.is("["), t.is("[?"), t.is("{"):
+			depth++
+		case t.is(")"), t.is("]"), t.is("}"):
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return i
+}
+
+func (r *rewriter) push(f frame) error {
+	if len(r.frames) > maxNesting {
+		return r.fail(f.open.start, fmt.Sprintf("nested deeper than %d", maxNesting), "")
+	}
+	f.inner = f.inner || r.top().inner
+	r.frames = append(r.frames, f)
+	return nil
+}
+
+func (r *rewriter) open(i int) error {
+	t, next := r.tokens[i], r.tokens[i+1]
+	if t.is("(") && r.endsValue(i) {
+		return r.fail(t.start, "only the name of a function stands before (", "")
+	}
+	f := frame{open: t, inner: t.is("[?") || !t.is("(") && r.prev(i).is(".")}
+	if t.is("[") {
+		f.index = next.is(":") || next.kind == tokenNumber && (r.tokens[i+2].is("]") || r.tokens[i+2].is(":"))
+	}
+	r.copyTo(t.end())
+	return r.push(f)
+}
+
+// endsValue reports whether a value ends before the token at i.
+func (r *rewriter) endsValue(i int) bool {
+	switch t := r.prev(i); t.kind {
+	case tokenEnd:
+		return false
+	case tokenSymbol:
+		return t.is(")") || t.is("]") || t.is("}") || t.is("@") || t.is("*") || t.is("[]")
+	default:
+		return true
+	}
+}
+
+var opening = map[string][]string{")": {"("}, "]": {"[", "[?"}, "}": {"{"}}
+
+func (r *rewriter) shut(t token) error {
+	f := *r.top()
+	if !slices.Contains(opening[t.text], f.open.text) {
+		return r.fail(t.start, "nothing opened this "+t.text, "")
+	}
+	if f.function != "" {
+		if err := r.arity(f, t); err != nil {
+			return err
+		}
+	}
+	r.frames = r.frames[:len(r.frames)-1]
+	if f.close != "" {
+		r.replace(t, f.close)
+	}
+	r.copyTo(t.end())
+	return nil
+}
+
+func (r *rewriter) arity(f frame, t token) error {
+	n := f.commas + 1
+	if f.commas == 0 && strings.TrimSpace(r.src[f.open.end():t.start]) == "" {
+		n = 0
+	}
+	switch {
+	case n >= f.least && n <= f.most:
+		return nil
+	case f.least == f.most:
+		return r.fail(f.open.start, fmt.Sprintf("%s takes %s, not %d", f.function, arguments(f.least), n), "")
+	default:
+		return r.fail(f.open.start, f.function+" takes one argument or more, not none", "")
+	}
+}
+
+func arguments(n int) string {
+	if n == 1 {
+		return "one argument"
+	}
+	return strconv.Itoa(n) + " arguments"
+}
+
+// quotedName writes a name as JMESPath takes any name.
+func quotedName(name string) string {
+	b, _ := json.Marshal(name) // a string always marshals
+	return string(b)
+}

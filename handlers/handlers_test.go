@@ -1,0 +1,36 @@
+package handlers_test
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/fraiseql/observer/event"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(receiverVariable) != "" {
+		serve()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// update is an event that changes an order.
+func update(before, data string) *event.Event {
+	e := &event.Event{
+		ID: "0198c5a0-0000-7000-8000-000000000001", Type: event.Update, Entity: "Order", EntityID: "7", Data: json.RawMessage(data),
+		Timestamp: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC), Seq: 3, Source: "shop", SchemaVersion: 1,
+	}
+	if before != "" {
+		e.Before = json.RawMessage(before)
+		e.Changes = event.Diff(e.Before, e.Data)
+	}
+	return e
+}
+
+func delivery(data string) *event.Delivery {
+	return &event.Delivery{Event: update("", data), Observer: "order-shipped", Action: "notify"}
+}

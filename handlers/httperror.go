@@ -1,0 +1,117 @@
+package handlers
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// requestError turns what the transport returned into an outcome. attempt is derived from ctx and ends with the time for
+// one attempt. A shutdown stays recognisable as context.Canceled.
+func requestError(ctx, attempt context.Context, err error) error {
+	var blocked *blockedError
+	switch {
+	case errors.As(err, &blocked):
+		return event.Permanent(event.WithClass(blocked, "blocked"))
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("wait for answer: %w", context.Canceled)
+	case attempt.Err() != nil:
+		return event.WithClass(errors.New("no answer in time"), "timeout")
+	}
+	class := networkClass(err)
+	return event.WithClass(errors.New(shorten(err.Error())), class)
+}
+
+func networkClass(err error) string {
+	var (
+		dns     *net.DNSError
+		timeout net.Error
+	)
+	switch {
+	case errors.As(err, &dns):
+		return "dns"
+	case isTLS(err):
+		return "tls"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "reset"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	}
+	return "network"
+}
+
+func isTLS(err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		record       tls.RecordHeaderError
+		alert        tls.AlertError
+		authority    x509.UnknownAuthorityError
+		hostname     x509.HostnameError
+	)
+	return errors.As(err, &verification) || errors.As(err, &record) || errors.As(err, &alert) ||
+		errors.As(err, &authority) || errors.As(err, &hostname) || strings.Contains(err.Error(), "TLS handshake")
+}
+
+// shorten keeps what a server answered instead of HTTP from filling the logs.
+func shorten(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// maxRetryAfter caps what a server may ask for.
+const maxRetryAfter = time.Hour
+
+// statusError turns the status of an answer into an outcome.
+func statusError(resp *http.Response) error {
+	code := resp.StatusCode
+	if code >= 200 && code < 300 {
+		return nil
+	}
+	err := event.WithClass(errors.New(strings.TrimSpace(strconv.Itoa(code)+" "+http.StatusText(code))), "http_"+strconv.Itoa(code))
+	if !transient(code) {
+		return event.Permanent(err)
+	}
+	if d := retryAfter(resp.Header.Get("Retry-After"), time.Now()); d > 0 {
+		return event.RetryAfter(err, d)
+	}
+	return err
+}
+
+// transient reports whether the same request may succeed later. Redirects are not followed, so they may not.
+func transient(code int) bool {
+	switch code {
+	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return code >= 500
+}
+
+// retryAfter reads the header of RFC 9110, section 10.2.3: seconds or a date.
+func retryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	d := time.Duration(0)
+	if seconds, err := strconv.Atoi(value); err == nil {
+		d = time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second
+	} else if date, err := http.ParseTime(value); err == nil {
+		d = date.Sub(now)
+	}
+	return min(max(d, 0), maxRetryAfter)
+}

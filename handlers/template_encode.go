@@ -1,0 +1,80 @@
+package handlers
+
+import (
+	"encoding/json"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// encode appends a JSON value in the form that the template's place takes.
+func (t *Template) encode(b []byte, raw string, quoted bool) ([]byte, error) {
+	switch t.position {
+	case JSONBody:
+		if quoted {
+			return appendQuotedText(b, raw), nil
+		}
+		return append(b, raw...), nil
+	case URL:
+		if raw == "null" {
+			return nil, errNull
+		}
+		return appendPercent(b, text(raw)), nil
+	case Form:
+		return appendPercent(b, text(raw)), nil
+	case Header:
+		value := text(raw)
+		if hasControl(value) {
+			return nil, errControl
+		}
+		return append(b, value...), nil
+	default:
+		return append(b, text(raw)...), nil
+	}
+}
+
+// text is how a JSON value reads inside text: null is nothing, an object or a list is its JSON.
+func text(raw string) string {
+	switch {
+	case raw == "null":
+		return ""
+	case raw != "" && raw[0] == '"':
+		return event.Text(raw)
+	}
+	return raw
+}
+
+// appendQuotedText appends a value inside a JSON string. What stands between a JSON string's quotes is escaped already.
+func appendQuotedText(b []byte, raw string) []byte {
+	switch {
+	case raw == "null":
+		return b
+	case raw[0] == '"':
+		return append(b, raw[1:len(raw)-1]...)
+	}
+	quoted, _ := json.Marshal(raw) // a string always marshals
+	return append(b, quoted[1:len(quoted)-1]...)
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// appendPercent keeps the characters that RFC 3986 calls unreserved, which mean themselves in every part of a URL.
+func appendPercent(b []byte, s string) []byte {
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' {
+			b = append(b, c)
+			continue
+		}
+		b = append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+	}
+	return b
+}
+
+func hasControl(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,114 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"mime"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// headers are those of a webhook request: the same for every request, from templates, and our own.
+type headers struct {
+	fixed     http.Header
+	templates map[string]*Template
+}
+
+// reserved are the headers that carry the request itself, or that receivers rely on.
+var reserved = []string{
+	"Connection", "Content-Length", "Host", "Idempotency-Key", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Webhook-Id", "Webhook-Signature", "Webhook-Timestamp",
+}
+
+var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+func newHeaders(extra map[string]string, userAgent string) (*headers, error) {
+	h := &headers{
+		fixed:     http.Header{"Content-Type": {"application/json"}, "User-Agent": {userAgent}},
+		templates: map[string]*Template{},
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
+		if err := h.add(name, extra[name]); err != nil {
+			errs = append(errs, &KeyError{Key: "headers." + name, Err: err})
+		}
+	}
+	return h, errors.Join(errs...)
+}
+
+// add never repeats the value in an error: it may be a token.
+func (h *headers) add(name, value string) error {
+	key := http.CanonicalHeaderKey(name)
+	switch {
+	case !headerName.MatchString(name):
+		return errors.New("is not the name of a header")
+	case slices.Contains(reserved, key):
+		return errors.New("is set by observer and cannot be changed")
+	}
+	t, err := CompileTemplate(value, Header)
+	if err != nil {
+		return err
+	}
+	if !t.Static() {
+		if key == "Content-Type" {
+			return errors.New("cannot hold placeholders: it decides how the body is encoded")
+		}
+		h.templates[key] = t
+		delete(h.fixed, key)
+		return nil
+	}
+	if hasControl(value) {
+		return errControl
+	}
+	h.fixed[key] = []string{value}
+	return nil
+}
+
+// authorize adds the user and password of the URL, unless the file sets Authorization.
+func (h *headers) authorize(t *target) {
+	value := basicAuth(t.fixed)
+	if value == "" || h.fixed["Authorization"] != nil || h.templates["Authorization"] != nil {
+		return
+	}
+	h.fixed["Authorization"] = []string{value}
+}
+
+// of returns the headers for a delivery. Our own come last.
+func (h *headers) of(d *event.Delivery) (http.Header, error) {
+	all := make(http.Header, len(h.fixed)+len(h.templates)+3)
+	maps.Copy(all, h.fixed) // the lists are shared: nobody changes them
+	for key, t := range h.templates {
+		value, err := t.Render(d.Event)
+		if err != nil {
+			return nil, fmt.Errorf("header %s: %w", key, err)
+		}
+		all[key] = []string{string(value)}
+	}
+	id := []string{d.ID()}
+	all["Webhook-Id"], all["Idempotency-Key"] = id, id
+	all["Webhook-Timestamp"] = []string{timestamp()}
+	return all, nil
+}
+
+// bodyPosition says how the body is encoded: as its Content-Type says, which is JSON where none is given.
+func bodyPosition(extra map[string]string) Position {
+	for name, value := range extra {
+		if !strings.EqualFold(name, "Content-Type") {
+			continue
+		}
+		switch kind, _, _ := mime.ParseMediaType(value); {
+		case kind == "application/json" || strings.HasSuffix(kind, "+json"):
+			return JSONBody
+		case kind == "application/x-www-form-urlencoded":
+			return Form
+		default:
+			return Plain
+		}
+	}
+	return JSONBody
+}

@@ -1,0 +1,390 @@
+package handlers_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/handlers"
+	"github.com/fraiseql/observer/internal/secret"
+)
+
+// received is what a receiver got.
+type received struct {
+	method, path, host string
+	header             http.Header
+	body               []byte
+}
+
+// receiver answers every request with answer, and hands out what it got.
+func receiver(t *testing.T, answer http.HandlerFunc) (url string, got <-chan received) {
+	t.Helper()
+	list := make(chan received, 100) // no test sends more
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("read body: %v", err)
+		}
+		list <- received{r.Method, r.URL.RequestURI(), r.Host, r.Header, body}
+		if answer != nil {
+			answer(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, list
+}
+
+func webhook(t *testing.T, cfg handlers.WebhookConfig) handlers.Action {
+	t.Helper()
+	h, err := handlers.NewHTTP(handlers.HTTPConfig{Concurrency: 4, Version: "1.2.3"})
+	require.NoError(t, err)
+	t.Cleanup(h.Close)
+	action, err := handlers.NewWebhook(&cfg, handlers.Env{HTTP: h, Timeout: 5 * time.Second})
+	require.NoError(t, err)
+	return action
+}
+
+func TestWebhookSendsTheEvent(t *testing.T) {
+	url, got := receiver(t, nil)
+	d := delivery(`{"id": 12345678901234567890}`)
+	require.NoError(t, webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/hook?token=t")}).Run(t.Context(), d))
+	r := <-got
+	require.Equal(t, "POST", r.method)
+	require.Equal(t, "/hook?token=t", r.path)
+	require.Equal(t, string(d.Event.JSON()), string(r.body))
+	require.Equal(t, "application/json", r.header.Get("Content-Type"))
+	require.Equal(t, "observer/1.2.3", r.header.Get("User-Agent"))
+	require.Equal(t, d.Event.ID+"_order-shipped_notify", r.header.Get("webhook-id"))
+	require.Equal(t, r.header.Get("webhook-id"), r.header.Get("Idempotency-Key"))
+	seconds, err := strconv.ParseInt(r.header.Get("webhook-timestamp"), 10, 64)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), time.Unix(seconds, 0), time.Minute)
+	require.Empty(t, r.header.Get("Accept-Encoding"))
+}
+
+func TestWebhookRendersWhatTheFileSays(t *testing.T) {
+	url, got := receiver(t, nil)
+	action := webhook(t, handlers.WebhookConfig{
+		URL: secret.String(strings.Replace(url, "http://", "http://ada:pass@", 1) + "/{{ data.path }}?id={{ data.id }}"), Method: "PUT",
+		Headers:      map[string]string{"X-Status": "s-{{ data.status }}", "x-token": "t0ken", "User-Agent": "mine"},
+		BodyTemplate: `{"id": {{ data.id }}, "all": {{ event.data }}}`,
+	})
+	require.NoError(t, action.Run(t.Context(), delivery(`{"id": 7, "status": "new", "path": "a/b c"}`)))
+	r := <-got
+	require.Equal(t, "PUT", r.method)
+	require.Equal(t, "/a%2Fb%20c?id=7", r.path)
+	require.Equal(t, "s-new", r.header.Get("X-Status"))
+	require.Equal(t, "t0ken", r.header.Get("X-Token"))
+	require.Equal(t, "mine", r.header.Get("User-Agent"))
+	require.Equal(t, "Basic YWRhOnBhc3M=", r.header.Get("Authorization"))
+	require.JSONEq(t, `{"id": 7, "all": {"id": 7, "status": "new", "path": "a/b c"}}`, string(r.body))
+}
+
+func TestWebhookReadsItsURLFromTheEnvironment(t *testing.T) {
+	url, got := receiver(t, nil)
+	t.Setenv("HOOK_URL", url+"/from-env")
+	require.NoError(t, webhook(t, handlers.WebhookConfig{URLEnv: "HOOK_URL"}).Run(t.Context(), delivery(`{}`)))
+	require.Equal(t, "/from-env", (<-got).path)
+}
+
+func TestWebhookEncodesTheBodyAsItsContentTypeSays(t *testing.T) {
+	url, got := receiver(t, nil)
+	for contentType, want := range map[string]string{
+		"application/x-www-form-urlencoded": "v=a%22%26b", "text/plain; charset=utf-8": `v=a"&b`,
+	} {
+		action := webhook(t, handlers.WebhookConfig{URL: secret.String(url), Headers: map[string]string{"content-type": contentType}, BodyTemplate: "v={{ data.v }}"})
+		require.NoError(t, action.Run(t.Context(), delivery(`{"v": "a\"&b"}`)))
+		r := <-got
+		require.Equal(t, want, string(r.body))
+		require.Equal(t, []string{contentType}, r.header["Content-Type"])
+	}
+}
+
+func TestWebhookGetHasNoBody(t *testing.T) {
+	url, got := receiver(t, nil)
+	require.NoError(t, webhook(t, handlers.WebhookConfig{URL: secret.String(url), Method: "GET"}).Run(t.Context(), delivery(`{}`)))
+	r := <-got
+	require.Equal(t, "GET", r.method)
+	require.Empty(t, r.body)
+}
+
+func TestWebhookOutcomeOfEachStatus(t *testing.T) {
+	const (
+		done, transient, permanent = "done", "transient", "permanent"
+	)
+	for code, want := range map[int]string{
+		200: done, 201: done, 202: done, 204: done, 299: done,
+		408: transient, 409: transient, 404: transient, 425: transient, 429: transient, 500: transient, 502: transient, 503: transient, 599: transient,
+		400: permanent, 401: permanent, 403: permanent, 410: permanent, 413: permanent, 422: permanent,
+		301: permanent, 302: permanent, 307: permanent, 308: permanent, 304: permanent,
+	} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			url, got := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(code)
+			})
+			err := webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/T00/s3cret")}).Run(t.Context(), delivery(`{}`))
+			require.Len(t, got, 1, "a redirect is not followed")
+			if want == done {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, fmt.Sprintf("POST %s: %d", url, code))
+			require.NotContains(t, err.Error(), "s3cret")
+			require.Equal(t, "http_"+strconv.Itoa(code), event.Class(err))
+			require.Equal(t, want == permanent, event.IsPermanent(err))
+		})
+	}
+}
+
+func TestWebhookHonoursRetryAfter(t *testing.T) {
+	for name, tc := range map[string]struct {
+		value       string
+		least, most time.Duration
+	}{
+		"seconds":                      {"17", 17 * time.Second, 17 * time.Second},
+		"a date":                       {time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat), 100 * time.Second, 120 * time.Second},
+		"more than an hour":            {"86400", time.Hour, time.Hour},
+		"far too much":                 {"99999999999999999999999", 0, 0},
+		"a number that would overflow": {"9223372036854775807", time.Hour, time.Hour},
+		"the past":                     {"Mon, 02 Jan 2006 15:04:05 GMT", 0, 0},
+		"less than none":               {"-5", 0, 0},
+		"nonsense":                     {"soon", 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", tc.value)
+				w.WriteHeader(http.StatusTooManyRequests)
+			})
+			err := webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`))
+			require.False(t, event.IsPermanent(err))
+			require.GreaterOrEqual(t, event.RetryDelay(err), tc.least)
+			require.LessOrEqual(t, event.RetryDelay(err), tc.most)
+		})
+	}
+}
+
+func TestWebhookThatHangsBeforeItsAnswerTimesOut(t *testing.T) {
+	release := make(chan struct{})
+	url, _ := receiver(t, func(http.ResponseWriter, *http.Request) { <-release })
+	t.Cleanup(func() { close(release) })
+	action := webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/s3cret"), TimeoutMS: 50})
+	err := action.Run(t.Context(), delivery(`{}`))
+	require.EqualError(t, err, "POST "+url+": no answer in time")
+	require.Equal(t, "timeout", event.Class(err))
+	require.False(t, event.IsPermanent(err))
+	require.NotErrorIs(t, err, context.Canceled)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.Equal(t, "timeout", event.Class(webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(ctx, delivery(`{}`))))
+}
+
+func TestWebhookCancelledByShutdownStaysRecognisable(t *testing.T) {
+	release := make(chan struct{})
+	url, got := receiver(t, func(http.ResponseWriter, *http.Request) { <-release })
+	t.Cleanup(func() { close(release) })
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-got
+		cancel()
+	}()
+	err := webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(ctx, delivery(`{}`))
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, event.IsPermanent(err))
+}
+
+func TestWebhookWithAHangingBodyIsDone(t *testing.T) {
+	release := make(chan struct{})
+	url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		<-release
+	})
+	t.Cleanup(func() { close(release) })
+	start := time.Now()
+	require.NoError(t, webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`)))
+	require.Less(t, time.Since(start), 4*time.Second, "waited for the body as long as for the answer")
+}
+
+func TestWebhookReadsABoundedPartOfTheAnswer(t *testing.T) {
+	var sent atomic.Int64
+	url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		chunk := bytes.Repeat([]byte("x"), 64<<10)
+		for range 16 << 10 { // 1 GiB
+			n, err := w.Write(chunk)
+			sent.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	})
+	require.NoError(t, webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`)))
+	require.Less(t, sent.Load(), int64(64<<20))
+}
+
+func TestWebhookUsesItsConnectionAgain(t *testing.T) {
+	var opened atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 60<<10))
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	action := webhook(t, handlers.WebhookConfig{URL: secret.String(server.URL)})
+	for range 5 {
+		require.Error(t, action.Run(t.Context(), delivery(`{}`)))
+	}
+	require.Equal(t, int64(1), opened.Load())
+}
+
+func TestWebhookSurvivesAConnectionThatTheServerClosed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(server.Close)
+	action := webhook(t, handlers.WebhookConfig{URL: secret.String(server.URL)})
+	for range 20 {
+		require.NoError(t, action.Run(t.Context(), delivery(`{}`)))
+		server.CloseClientConnections()
+	}
+}
+
+func TestWebhookNetworkErrors(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+	talker := listen(t, func(c net.Conn) { _, _ = c.Write([]byte("SSH-2.0-x\r\n" + strings.Repeat("x", 1000) + "\r\n")) })
+	hangup := listen(t, func(net.Conn) {})
+	plain, _ := receiver(t, nil)
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	t.Cleanup(secure.Close)
+	for name, tc := range map[string]struct{ url, class string }{
+		"nobody listens":             {"http://" + closed.Addr().String(), "refused"},
+		"not HTTP":                   {"http://" + talker, "network"},
+		"closed without an answer":   {"http://" + hangup, "reset"},
+		"TLS without a known issuer": {secure.URL, "tls"},
+		"TLS to a plain server":      {strings.Replace(plain, "http://", "https://", 1), "tls"},
+		"a metadata address":         {"http://169.254.169.254", "blocked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := webhook(t, handlers.WebhookConfig{URL: secret.String(tc.url + "/s3cret?t=s3cret")}).Run(t.Context(), delivery(`{}`))
+			require.ErrorContains(t, err, "POST "+tc.url+": ")
+			require.Equal(t, tc.class, event.Class(err), "%v", err)
+			require.Equal(t, tc.class == "blocked", event.IsPermanent(err))
+			require.NotContains(t, err.Error(), "s3cret")
+			require.Less(t, len(err.Error()), 300)
+		})
+	}
+}
+
+// listen starts a server that is not HTTP: it reads something, does what it is told and hangs up.
+func listen(t *testing.T, talk func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			talk(c)
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+	})
+	return l.Addr().String()
+}
+
+func TestWebhookPathCannotClimb(t *testing.T) {
+	url, got := receiver(t, nil)
+	action := webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/users/{{ data.id }}/orders")})
+	for _, id := range []string{`".."`, `"."`, `"../admin"`, `"x/../../admin"`} {
+		err := action.Run(t.Context(), delivery(`{"id": `+id+`}`))
+		require.True(t, event.IsPermanent(err), "%v", err)
+	}
+	require.NoError(t, action.Run(t.Context(), delivery(`{"id": "..x"}`)))
+	require.Len(t, got, 1)
+}
+
+func TestWebhookTemplateErrorsSendNothing(t *testing.T) {
+	url, got := receiver(t, nil)
+	for name, cfg := range map[string]handlers.WebhookConfig{
+		"url":    {URL: secret.String(url + "/{{ data.nope }}")},
+		"header": {URL: secret.String(url), Headers: map[string]string{"X-A": "{{ data.crlf }}"}},
+		"body":   {URL: secret.String(url), BodyTemplate: "{{ data.nope }}"},
+	} {
+		err := webhook(t, cfg).Run(t.Context(), delivery(`{"crlf": "a\r\nb"}`))
+		require.True(t, event.IsPermanent(err), name)
+		require.Equal(t, "template", event.Class(err), name)
+	}
+	require.Empty(t, got)
+}
+
+func TestWebhookConfigErrorsNameTheirKeyAndHideTheirValue(t *testing.T) {
+	h, err := handlers.NewHTTP(handlers.HTTPConfig{})
+	require.NoError(t, err)
+	for name, tc := range map[string]struct {
+		cfg  handlers.WebhookConfig
+		keys []string
+		want string
+	}{
+		"no url":                   {handlers.WebhookConfig{}, []string{"url"}, "is missing"},
+		"a variable that is unset": {handlers.WebhookConfig{URLEnv: "NOT_SET_ANYWHERE"}, []string{"url_env"}, "NOT_SET_ANYWHERE is not set"},
+		"a scheme of its own":      {handlers.WebhookConfig{URL: "ftp://s3cret/x"}, []string{"url"}, "no http or https URL"},
+		"no host":                  {handlers.WebhookConfig{URL: "http:///s3cret"}, []string{"url"}, "has no host"},
+		"no URL":                   {handlers.WebhookConfig{URL: "http://a b/s3cret"}, []string{"url"}, "is not a URL"},
+		"a placeholder as host":    {handlers.WebhookConfig{URL: "https://{{ data.host }}/s3cret"}, []string{"url"}, "before the path"},
+		"a placeholder in a host":  {handlers.WebhookConfig{URL: "https://s3cret{{ data.host }}/x"}, []string{"url"}, "before the path"},
+		"a placeholder as user":    {handlers.WebhookConfig{URL: "https://{{ data.u }}:s3cret@x/y"}, []string{"url"}, "before the path"},
+		"a placeholder as scheme":  {handlers.WebhookConfig{URL: "{{ data.u }}s3cret"}, []string{"url"}, "before the path"},
+		"several mistakes": {handlers.WebhookConfig{
+			URL: "nothing", BodyTemplate: "{", Headers: map[string]string{"a b": "s3cret", "host": "s3cret", "webhook-id": "s3cret", "X-A": "s3cret\r\n", "X-B": "s3cret{{"},
+		}, []string{"url", "headers.X-A", "headers.X-B", "headers.a b", "headers.host", "headers.webhook-id", "body_template"}, "cannot be changed"},
+		"a content type from a row": {handlers.WebhookConfig{URL: "http://x/", Headers: map[string]string{"content-type": "{{ data.x }}"}}, []string{"headers.content-type"}, "cannot hold placeholders"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := handlers.NewWebhook(&tc.cfg, handlers.Env{HTTP: h})
+			require.ErrorContains(t, err, tc.want)
+			require.NotContains(t, err.Error(), "s3cret")
+			var keys []string
+			for _, k := range handlers.KeyErrors(err) {
+				keys = append(keys, k.Key)
+			}
+			require.Equal(t, tc.keys, keys)
+		})
+	}
+}
+
+func TestWebhookTimeout(t *testing.T) {
+	for ms, want := range map[int]time.Duration{0: 5 * time.Second, 250: 250 * time.Millisecond} {
+		limited, ok := webhook(t, handlers.WebhookConfig{URL: "http://x", TimeoutMS: ms}).(interface{ Timeout() time.Duration })
+		require.True(t, ok)
+		require.Equal(t, want, limited.Timeout())
+	}
+}
