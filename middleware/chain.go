@@ -1,0 +1,54 @@
+package middleware
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/internal/metrics"
+)
+
+// Chain is what stands around one action. The order of its middlewares is a contract, kept by a test:
+//
+//	recover      nothing that follows can end the process
+//	settle       outcome -> ack or nack
+//	metrics      counts the outcome
+//	dead letter  ends what failed for good
+//	retry        parks what may succeed later
+//	attempts     remembers the failure
+//	team         the team's own, outer first
+//	recover      a panic of the action is a failed attempt
+//	timeout      bounds the attempt
+//	fence        looks a last time whether this process still leads
+type Chain struct {
+	Observer, Action, Kind string
+	OnFailure              OnFailure
+	Retry                  RetryConfig
+	Timeout                time.Duration
+	Team                   []message.HandlerMiddleware
+	Held                   func() bool // whether this process may run actions; nil: always
+
+	RetryQueue  RetryQueue
+	DeadLetters DeadLetters
+	Metrics     *metrics.Metrics
+	Log         *slog.Logger
+}
+
+// Middlewares returns the chain, outermost first.
+func (c Chain) Middlewares() []message.HandlerMiddleware {
+	list := []message.HandlerMiddleware{
+		Recover(c.Log),
+		Settle(c.Log),
+		Metrics(c.Metrics, c.Observer, c.Action, c.Kind),
+		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
+		Retry(c.Retry, c.RetryQueue),
+		Attempts,
+	}
+	list = append(list, c.Team...)
+	list = append(list, Recover(c.Log), Timeout(c.Timeout))
+	if c.Held != nil {
+		list = append(list, Fence(c.Held))
+	}
+	return list
+}

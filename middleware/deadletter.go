@@ -1,0 +1,49 @@
+package middleware
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// OnFailure says what becomes of a delivery that failed for good.
+type OnFailure string
+
+// The choices of an observer's on_failure key.
+const (
+	FailureDLQ   OnFailure = "dlq"   // stored as a dead letter
+	FailureAlert OnFailure = "alert" // stored, and an error-level log line
+	FailureLog   OnFailure = "log"   // logged and dropped
+)
+
+// DeadLetter ends a delivery whose error is marked event.Permanent: it settles as event.ErrDeadLettered once it is
+// stored, or as event.ErrDropped.
+func DeadLetter(store DeadLetters, on OnFailure, log *slog.Logger) message.HandlerMiddleware {
+	return func(next message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			msgs, err := next(msg)
+			if !event.IsPermanent(err) || msg.Context().Err() != nil {
+				return msgs, err
+			}
+			d := event.FromContext(msg.Context())
+			failed := log.With(slog.String("observer", d.Observer), slog.String("action", d.Action), slog.String("entity", d.Event.Entity),
+				slog.String("event_id", d.Event.ID), slog.Int("attempt", len(d.Attempts)), slog.Any("error", err))
+			if on == FailureLog {
+				failed.Error("delivery failed for good and was dropped")
+				return nil, event.ErrDropped
+			}
+			if storeErr := store.Put(msg.Context(), d); storeErr != nil {
+				return nil, fmt.Errorf("store dead letter: %w", storeErr)
+			}
+			if on == FailureAlert {
+				failed.Error("delivery became a dead letter")
+			} else {
+				failed.Warn("delivery became a dead letter")
+			}
+			return nil, event.ErrDeadLettered
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package middleware
+
+import (
+	"errors"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/metrics"
+)
+
+// Metrics counts the attempts of one action by outcome, and times them.
+func Metrics(m *metrics.Metrics, observer, action, kind string) message.HandlerMiddleware {
+	results := map[string]prometheus.Counter{}
+	for _, r := range []string{"success", "parked", "dead_letter", "dropped", "busy", "error"} {
+		results[r] = m.Actions.WithLabelValues(observer, action, kind, r)
+	}
+	took := m.ActionDuration.WithLabelValues(kind)
+	return func(next message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			start := time.Now()
+			msgs, err := next(msg)
+			took.Observe(time.Since(start).Seconds())
+			result := outcome(err)
+			results[result].Inc()
+			switch result {
+			case "parked":
+				m.Retries.Inc()
+			case "dead_letter":
+				m.DeadLetters.Inc()
+			}
+			return msgs, err
+		}
+	}
+}
+
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "success"
+	case errors.Is(err, event.ErrParked):
+		return "parked"
+	case errors.Is(err, event.ErrDeadLettered):
+		return "dead_letter"
+	case errors.Is(err, event.ErrDropped):
+		return "dropped"
+	case errors.Is(err, event.ErrBusy):
+		return "busy"
+	}
+	return "error"
+}

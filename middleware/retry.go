@@ -1,0 +1,57 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// retryAfterLimit caps what a receiver may ask for.
+const retryAfterLimit = time.Hour
+
+// Retry parks a delivery whose attempt failed: it is stored with its due time and settles as event.ErrParked, so that
+// waiting holds no slot and survives a restart. A permanent error, and the last attempt's, come out marked
+// event.Permanent. It counts the attempts that [Attempts] wrote.
+func Retry(cfg RetryConfig, queue RetryQueue) message.HandlerMiddleware {
+	return func(next message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			msgs, err := next(msg)
+			if event.Settled(err) || errors.Is(err, event.ErrBusy) || event.IsPermanent(err) || msg.Context().Err() != nil {
+				return msgs, err
+			}
+			d := event.FromContext(msg.Context())
+			if len(d.Attempts) >= cfg.MaxAttempts {
+				return nil, event.Permanent(err)
+			}
+			due := time.Now().Add(cfg.Delay(len(d.Attempts), event.RetryDelay(err)))
+			if parkErr := queue.Park(msg.Context(), d, due); parkErr != nil {
+				return nil, fmt.Errorf("park delivery: %w", errors.Join(parkErr, err))
+			}
+			return nil, event.ErrParked
+		}
+	}
+}
+
+// Delay returns the time between the n-th attempt (from 1) and the next; atLeast is what the receiver asked for.
+func (c RetryConfig) Delay(n int, atLeast time.Duration) time.Duration {
+	initial, longest := time.Duration(c.InitialDelayMS)*time.Millisecond, time.Duration(c.MaxDelayMS)*time.Millisecond
+	d := initial
+	switch c.BackoffStrategy {
+	case "linear":
+		d = initial * time.Duration(n)
+	case "exponential":
+		for i := 1; i < n && d < longest; i++ {
+			d *= 2
+		}
+	}
+	d = min(d, longest)
+	if c.Jitter {
+		d = time.Duration(float64(d) * (0.5 + rand.Float64()/2))
+	}
+	return max(d, min(atLeast, retryAfterLimit))
+}
