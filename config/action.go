@@ -1,0 +1,65 @@
+package config
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/fraiseql/observer/handlers"
+)
+
+// BuiltinActions are the action types that come with the program. A program that registers more adds to the result.
+func BuiltinActions() map[string]func() any {
+	return map[string]func() any{
+		"webhook": func() any { return new(handlers.WebhookConfig) },
+		"log":     func() any { return new(handlers.LogConfig) },
+	}
+}
+
+// neverActions are types of the original tool that only pretended to send something.
+var neverActions = []string{"sms", "push", "search"}
+
+// action decodes one [[observers.actions]] table: its own keys and those of the struct registered for its type.
+func (d *decoder) action(a *Action, n *node, path string) {
+	if !d.enter(n, path, "[[observers.actions]]") {
+		return
+	}
+	own := fieldsOf(reflect.TypeFor[Action]())
+	d.fields(reflect.ValueOf(a).Elem(), own, n, path)
+	if a.Type == "" {
+		return
+	}
+	build := d.opts.Actions[a.Type]
+	if build == nil {
+		d.unknownAction(a.Type, n.child("type"), join(path, "type"))
+		return
+	}
+	a.Config = build()
+	v := reflect.ValueOf(a.Config).Elem()
+	fields := fieldsOf(v.Type())
+	d.refusedKeys(a.Type, n, path, fields)
+	d.unknown(n, path, append(own, fields...))
+	d.fields(v, fields, n, path)
+}
+
+// refusedKeys reports the keys that a later version brings.
+func (d *decoder) refusedKeys(typ string, n *node, path string, fields []field) {
+	for _, key := range notYetKeys[typ] {
+		if c := n.child(key); c != nil && !slices.Contains(keysOf(fields), key) {
+			d.add(c.keyPos, join(path, key), "is not available in this version", "remove it")
+			delete(n.table, key)
+		}
+	}
+}
+
+func (d *decoder) unknownAction(typ string, n *node, path string) {
+	known := slices.Sorted(maps.Keys(d.opts.Actions))
+	switch {
+	case slices.Contains(neverActions, typ):
+		d.report(n, path, "no action sends "+typ, "use a webhook to the provider, or register an action of your own")
+	case slices.Contains(notYetActions, typ):
+		d.report(n, path, "the action type "+typ+" is not available in this version", hintFor("", known))
+	default:
+		d.report(n, path, "is not a known action type"+d.shown(field{}, n), hintFor(typ, known))
+	}
+}

@@ -1,0 +1,29 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+)
+
+func (d *decoder) checkObserver(o *Observer, path string) {
+	if o.Retry.MaxDelayMS > 0 && o.Retry.MaxDelayMS < o.Retry.InitialDelayMS {
+		d.wrong(path+".retry.max_delay_ms", "is below initial_delay_ms", "raise it")
+	}
+	d.checkMiddleware(join(path, "middleware"), o.Middleware)
+	for i, a := range o.Actions {
+		p := at(join(path, "actions"), i)
+		d.checkMiddleware(join(p, "middleware"), a.Middleware)
+		if o.Enabled && a.Config != nil {
+			d.checkVariables(reflect.ValueOf(a.Config).Elem(), p)
+		}
+	}
+}
+
+// checkVariables checks every key of an action that names an environment variable: those that end in _env.
+func (d *decoder) checkVariables(v reflect.Value, path string) {
+	for _, f := range fieldsOf(v.Type()) {
+		if strings.HasSuffix(f.key, "_env") && f.typ.Kind() == reflect.String {
+			d.checkVariable(join(path, f.key), v.FieldByIndex(f.index).String())
+		}
+	}
+}

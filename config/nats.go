@@ -1,0 +1,40 @@
+package config
+
+import "github.com/fraiseql/observer/internal/secret"
+
+// NATS is the [transport.nats] table.
+type NATS struct {
+	URL             secret.String `toml:"url" default:"nats://localhost:4222" env:"FRAISEQL_NATS_URL" doc:"server addresses, comma-separated"`
+	StreamName      string        `toml:"stream_name" default:"fraiseql_events" pattern:"^[A-Za-z0-9_-]{1,255}$" env:"FRAISEQL_NATS_STREAM_NAME" doc:"stream that holds the events"`
+	SubjectPrefix   string        `toml:"subject_prefix" default:"fraiseql.mutation" env:"FRAISEQL_NATS_SUBJECT_PREFIX" doc:"subjects are <subject_prefix>.<entity>.<EVENT_TYPE>"`
+	ConsumerName    string        `toml:"consumer_name" default:"fraiseql_observer_worker" pattern:"^[A-Za-z0-9_-]{1,255}$" env:"FRAISEQL_NATS_CONSUMER_NAME" doc:"durable consumer; workers with one name share the work"`
+	CredentialsFile string        `toml:"credentials_file" doc:"file with the credentials of a user"`
+	TokenEnv        string        `toml:"token_env" doc:"environment variable that holds the token"`
+	TLSCA           string        `toml:"tls_ca" doc:"file with the certificates to trust"`
+	TLSCert         string        `toml:"tls_cert" doc:"file with the client certificate"`
+	TLSKey          string        `toml:"tls_key" doc:"file with the key of the client certificate"`
+	Embedded        bool          `toml:"embedded" default:"false" doc:"run a JetStream server inside this process"`
+	StoreDir        string        `toml:"store_dir" default:"./observer-data" doc:"where the embedded server keeps its data"`
+	JetStream       JetStream     `toml:"jetstream" doc:"the stream and its consumer"`
+}
+
+// JetStream is the [transport.nats.jetstream] table.
+type JetStream struct {
+	DedupWindowMinutes int      `toml:"dedup_window_minutes" default:"5" min:"1" max:"1440" env:"FRAISEQL_NATS_DEDUP_WINDOW_MINUTES" doc:"how long the stream recognises an event published twice, in minutes"`
+	Retention          string   `toml:"retention" default:"workqueue" enum:"workqueue,interest" doc:"workqueue: acked events leave the stream; interest: every group gets each event"`
+	Groups             []string `toml:"groups" doc:"with interest: the consumer names that must exist before anything is published"`
+	MaxAgeDays         int      `toml:"max_age_days" default:"0" min:"0" max:"36500" env:"FRAISEQL_NATS_MAX_AGE_DAYS" doc:"days before an event expires, processed or not; 0: never"`
+	MaxMsgs            int64    `toml:"max_msgs" default:"10000000" min:"1" max:"1000000000000" env:"FRAISEQL_NATS_MAX_MSGS" doc:"events beyond which the stream refuses and the bridge waits"`
+	MaxBytes           int64    `toml:"max_bytes" default:"10737418240" min:"1048576" max:"1000000000000000" env:"FRAISEQL_NATS_MAX_BYTES" doc:"bytes beyond which the stream refuses and the bridge waits"`
+	AckWaitSecs        int      `toml:"ack_wait_secs" default:"30" min:"1" max:"86400" env:"FRAISEQL_NATS_ACK_WAIT_SECS" doc:"seconds before an unacknowledged event comes again"`
+	MaxDeliver         int      `toml:"max_deliver" default:"3" min:"1" max:"1000" env:"FRAISEQL_NATS_MAX_DELIVER" doc:"starts without an outcome before an event becomes a dead letter, on every transport"`
+	Replicas           int      `toml:"replicas" default:"1" min:"1" max:"5" doc:"copies of the stream in the cluster"`
+}
+
+// Bridge is the [transport.bridge] table.
+type Bridge struct {
+	TransportName    string `toml:"transport_name" default:"pg_to_nats" env:"FRAISEQL_BRIDGE_TRANSPORT_NAME" doc:"names the checkpoint row; unique per database"`
+	BatchSize        int    `toml:"batch_size" default:"100" min:"1" max:"10000" env:"FRAISEQL_BRIDGE_BATCH_SIZE" doc:"rows a read"`
+	PollIntervalSecs int    `toml:"poll_interval_secs" default:"1" min:"1" max:"3600" env:"FRAISEQL_BRIDGE_POLL_INTERVAL_SECS" doc:"seconds between reads when nothing wakes the bridge"`
+	NotifyChannel    string `toml:"notify_channel" default:"fraiseql_events" env:"FRAISEQL_BRIDGE_NOTIFY_CHANNEL" doc:"channel of the wake-up notifications"`
+}
