@@ -1,0 +1,192 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// Config describes a [Dispatcher]. Observers is required; a hook that is nil is not called.
+type Config struct {
+	Observers []Observer
+	// MaxConcurrency is how many events are in work at the same time. Default 50.
+	MaxConcurrency int
+	// MaxConcurrentActions is how many actions of one event run at the same time. Default 10.
+	MaxConcurrentActions int
+	// Held says whether this process may start actions now; while it is false, deliveries wait.
+	Held func() bool
+	// DeadLetter stores an event that cannot be dispatched at all, durably when it returns nil. Required.
+	DeadLetter func(ctx context.Context, d *event.Delivery) error
+	// Matched is called for each observer whose entity and event type fit.
+	Matched func(observer string, matched bool, err error)
+	// Settled is called when every delivery of an event has settled.
+	Settled func(e *event.Event)
+	Log     *slog.Logger
+}
+
+// Observer says which events its actions are to get.
+type Observer struct {
+	Name   string
+	Entity string     // "*" is every entity
+	Type   event.Type // "" is every type
+	// Match is the condition; nil matches every event. An error counts as no match.
+	Match func(*event.Event) (bool, error)
+	// Unordered lets deliveries of one entity to one action overtake each other.
+	Unordered bool
+	// Sequential runs the actions one after the other, in their order.
+	Sequential bool
+	Actions    []string
+}
+
+// Dispatcher is a message.Subscriber; see the package comment.
+type Dispatcher struct {
+	cfg     Config
+	index   *index
+	actions map[string]*action
+	slots   chan struct{}
+	jobs    sync.WaitGroup
+}
+
+var _ message.Subscriber = (*Dispatcher)(nil)
+
+// Topic names the topic of an observer's action.
+func Topic(observer, action string) string { return observer + "/" + action }
+
+// New returns a Dispatcher.
+func New(cfg Config) (*Dispatcher, error) {
+	if cfg.DeadLetter == nil {
+		return nil, errors.New("dispatch: DeadLetter is required")
+	}
+	if cfg.MaxConcurrency <= 0 {
+		cfg.MaxConcurrency = 50
+	}
+	if cfg.MaxConcurrentActions <= 0 {
+		cfg.MaxConcurrentActions = 10
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Dispatcher{cfg: cfg, actions: map[string]*action{}, slots: make(chan struct{}, cfg.MaxConcurrency)}
+	routes := make([]*route, 0, len(cfg.Observers))
+	for _, o := range cfg.Observers {
+		r := &route{Observer: o}
+		for _, name := range o.Actions {
+			topic := Topic(o.Name, name)
+			if d.actions[topic] != nil {
+				return nil, fmt.Errorf("dispatch: two actions %q", topic)
+			}
+			a := newAction(o, name)
+			d.actions[topic] = a
+			r.actions = append(r.actions, a)
+		}
+		routes = append(routes, r)
+	}
+	d.index = newIndex(routes)
+	return d, nil
+}
+
+// Subscribe implements message.Subscriber for the topics of [Topic]. The channel closes when [Dispatcher.Run] has drained.
+func (d *Dispatcher) Subscribe(_ context.Context, topic string) (<-chan *message.Message, error) {
+	a := d.actions[topic]
+	if a == nil {
+		return nil, fmt.Errorf("dispatch: no action %q", topic)
+	}
+	return a.out, nil
+}
+
+// Close implements message.Subscriber. What ends a Dispatcher is the end of its upstreams.
+func (d *Dispatcher) Close() error { return nil }
+
+// Run reads the upstreams until all are closed, waits for what is in work and closes every topic. From the end of ctx on
+// no event begins that has not begun: it is nacked, for the next process.
+func (d *Dispatcher) Run(ctx context.Context, upstreams ...<-chan *message.Message) {
+	var pumps sync.WaitGroup
+	for _, up := range upstreams {
+		pumps.Go(func() {
+			for msg := range up {
+				d.dispatch(ctx, msg)
+			}
+		})
+	}
+	pumps.Wait()
+	d.jobs.Wait()
+	for _, a := range d.actions {
+		close(a.out)
+	}
+}
+
+func (d *Dispatcher) dispatch(ctx context.Context, msg *message.Message) {
+	if parked := event.FromContext(msg.Context()); parked != nil {
+		d.resume(ctx, msg, parked)
+		return
+	}
+	e, err := decode(msg)
+	if err != nil {
+		d.bury(ctx, msg, e, err)
+		return
+	}
+	w := &work{msg: msg, event: e, settled: d.cfg.Settled}
+	d.route(ctx, w, d.match(e))
+}
+
+// match returns the observers that want e.
+func (d *Dispatcher) match(e *event.Event) []*route {
+	var wanted []*route
+	for _, r := range d.index.find(e) {
+		ok, err := true, error(nil)
+		if r.Match != nil {
+			ok, err = r.Match(e)
+		}
+		if d.cfg.Matched != nil {
+			d.cfg.Matched(r.Name, ok && err == nil, err)
+		}
+		if ok && err == nil {
+			wanted = append(wanted, r)
+		}
+	}
+	return wanted
+}
+
+// route puts one delivery into the lane of each action; a sequential observer's later actions follow the first.
+func (d *Dispatcher) route(ctx context.Context, w *work, wanted []*route) {
+	n := 0
+	for _, r := range wanted {
+		n += len(r.actions)
+	}
+	if n == 0 {
+		w.finish()
+		return
+	}
+	w.expect(n, d.cfg.MaxConcurrentActions)
+	for _, r := range wanted {
+		if r.Sequential {
+			d.enqueue(ctx, &job{work: w, delivery: r.actions[0].delivery(w.event), action: r.actions[0], rest: r.actions[1:]})
+			continue
+		}
+		for _, a := range r.actions {
+			d.enqueue(ctx, &job{work: w, delivery: a.delivery(w.event), action: a})
+		}
+	}
+}
+
+// resume puts a parked delivery back into its lane.
+func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *event.Delivery) {
+	if reason := msg.Metadata.Get(metadataPoison); reason != "" {
+		d.store(ctx, msg, failed(parked, errors.New(reason), "poison"))
+		return
+	}
+	a := d.actions[Topic(parked.Observer, parked.Action)]
+	if a == nil {
+		d.store(ctx, msg, failed(parked, errUndeclared, "undeclared"))
+		return
+	}
+	w := &work{msg: msg, event: parked.Event}
+	w.expect(1, 1)
+	d.enqueue(ctx, &job{work: w, delivery: parked, action: a})
+}

@@ -1,0 +1,227 @@
+package window
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+const (
+	fetchPause   = 100 * time.Millisecond // after a failed fetch, doubled for each that follows
+	fetchRest    = 2 * time.Second        // the longest such pause
+	nackDelay    = 100 * time.Millisecond // keeps a message that is nacked each time from spinning
+	closeTimeout = 10 * time.Second       // for the driver's last writes
+)
+
+// subscription is one Subscribe. Its run goroutine alone sends on out and closes it.
+type subscription struct {
+	driver Driver
+	cfg    Config
+	out    chan *message.Message
+	slots  chan struct{} // one token per message in flight
+	acks   chan Item     // as long as the window: an ack never waits for a slow driver
+
+	fetching context.Context // ends when no more is to be fetched
+	stop     context.CancelFunc
+	living   context.Context // parent of every message's context; ends when draining took too long
+	kill     context.CancelFunc
+	inFlight sync.WaitGroup
+}
+
+func newSubscription(ctx context.Context, s *Subscriber, driver Driver) *subscription {
+	sub := &subscription{
+		driver: driver, cfg: s.cfg,
+		out:   make(chan *message.Message),
+		slots: make(chan struct{}, s.cfg.Size),
+		acks:  make(chan Item, s.cfg.Size),
+	}
+	sub.fetching, sub.stop = context.WithCancel(ctx)
+	sub.living, sub.kill = context.WithCancel(context.WithoutCancel(ctx))
+	go func() { // ended by run
+		select {
+		case <-s.closing:
+			sub.stop()
+		case <-sub.fetching.Done():
+		}
+	}()
+	return sub
+}
+
+// run fetches until told to stop, then drains: what is in flight may settle within the drain timeout.
+func (s *subscription) run() error {
+	acker := make(chan struct{})
+	go func() {
+		defer close(acker)
+		s.collectAcks()
+	}()
+	err := s.pull()
+	s.stop()
+	close(s.out)
+	s.drain()
+	close(s.acks)
+	<-acker
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.living), closeTimeout)
+	defer cancel()
+	return errors.Join(err, s.driver.Close(ctx))
+}
+
+func (s *subscription) pull() error {
+	for wait := fetchPause; ; {
+		n := s.reserve()
+		if n == 0 {
+			return nil
+		}
+		items, err := s.driver.Fetch(s.fetching, n)
+		s.release(n - len(items))
+		for _, item := range items {
+			s.hand(item)
+		}
+		if IsFatal(err) {
+			return err
+		}
+		if err != nil && s.fetching.Err() == nil {
+			s.cfg.Log.Warn("fetch failed, will try again", slog.Any("error", err))
+			pause(s.fetching, wait)
+			wait = min(2*wait, fetchRest)
+		} else {
+			wait = fetchPause
+		}
+	}
+}
+
+// reserve takes one slot and as many more as are free, up to a batch; 0 means stop.
+func (s *subscription) reserve() int {
+	select {
+	case s.slots <- struct{}{}:
+	case <-s.fetching.Done():
+		return 0
+	}
+	if s.fetching.Err() != nil {
+		s.release(1)
+		return 0
+	}
+	for n := 1; ; n++ {
+		if n == s.cfg.Batch {
+			return n
+		}
+		select {
+		case s.slots <- struct{}{}:
+		default:
+			return n
+		}
+	}
+}
+
+func (s *subscription) release(n int) {
+	for range n {
+		<-s.slots
+	}
+}
+
+// hand gives one message to the subscriber's reader, or back to the driver when nobody is to read any more.
+func (s *subscription) hand(item Item) {
+	ctx, cancel := context.WithCancel(s.living)
+	item.Msg.SetContext(withAttached(ctx, item.Msg.Context()))
+	s.inFlight.Add(1)
+	select {
+	case <-s.fetching.Done():
+		cancel()
+		s.giveBack(item, 0)
+	case s.out <- item.Msg:
+		go s.await(item, cancel)
+	}
+}
+
+// await settles one message that was handed over.
+func (s *subscription) await(item Item, cancel context.CancelFunc) {
+	select {
+	case <-item.Msg.Acked():
+		s.acks <- item
+	case <-item.Msg.Nacked():
+		s.giveBack(item, nackDelay)
+	case <-s.living.Done():
+		s.atLast(item)
+	}
+	cancel()
+}
+
+// atLast gives a message whose context was cancelled a moment to settle: its handler may have just succeeded.
+func (s *subscription) atLast(item Item) {
+	last := time.NewTimer(time.Second)
+	defer last.Stop()
+	select {
+	case <-item.Msg.Acked():
+		s.acks <- item
+	case <-item.Msg.Nacked():
+		s.giveBack(item, 0)
+	case <-last.C:
+		s.giveBack(item, 0)
+	}
+}
+
+func (s *subscription) giveBack(item Item, delay time.Duration) {
+	if err := s.driver.Nack(context.WithoutCancel(s.living), item, delay); err != nil {
+		s.cfg.Log.Warn("nack failed", slog.Any("error", err))
+	}
+	s.release(1)
+	s.inFlight.Done()
+}
+
+func (s *subscription) collectAcks() {
+	ctx := context.WithoutCancel(s.living)
+	batch := make([]Item, 0, s.cfg.Batch)
+	for item := range s.acks {
+		batch = s.gather(append(batch[:0], item))
+		if err := s.driver.Ack(ctx, batch); err != nil {
+			s.cfg.Log.Warn("ack failed, the messages will come again", slog.Any("error", err))
+		}
+		for range batch {
+			<-s.slots
+			s.inFlight.Done()
+		}
+	}
+}
+
+func (s *subscription) gather(batch []Item) []Item {
+	for len(batch) < s.cfg.Batch {
+		select {
+		case item, ok := <-s.acks:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, item)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (s *subscription) drain() {
+	settled := make(chan struct{})
+	go func() {
+		s.inFlight.Wait()
+		close(settled)
+	}()
+	patience := time.NewTimer(s.cfg.DrainTimeout)
+	defer patience.Stop()
+	select {
+	case <-settled:
+	case <-patience.C:
+	}
+	s.kill()
+	<-settled
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
