@@ -1,0 +1,116 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Checkpoint is a stored reading position as an operator sees it.
+type Checkpoint struct {
+	Name      string    `json:"name"`
+	ReadUpTo  int64     `json:"read_up_to"` // row of the window under way
+	Pending   int       `json:"pending"`    // read and not settled
+	Backlog   int64     `json:"backlog"`    // rows not read yet
+	UpdatedAt time.Time `json:"updated_at"`
+	// Foreign says that the position was stored in another cluster (dump and restore): set it again.
+	Foreign bool `json:"foreign"`
+}
+
+// ListCheckpoints returns every reading position, by name.
+func ListCheckpoints(ctx context.Context, db DB) ([]Checkpoint, error) {
+	rows, err := db.Query(ctx, `select c.transport_name, c.read_up_to, cardinality(c.pending), c.updated_at, c.system_identifier <> s.system_identifier::text,
+		case when c.system_identifier = s.system_identifier::text then (
+			select count(*) from core.tb_entity_change_log l
+			 where l.tx_id >= pg_snapshot_xmin(c.snapshot_from) and not pg_visible_in_snapshot(l.tx_id, c.snapshot_from)
+			   and (c.snapshot_to is null or not pg_visible_in_snapshot(l.tx_id, c.snapshot_to) or l.pk_entity_change_log > c.read_up_to)
+		) else 0 end
+		from public.tb_observer_checkpoint c, pg_control_system() s order by 1`)
+	if err != nil {
+		return nil, wrap("list checkpoints", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Checkpoint, err error) {
+		return c, row.Scan(&c.Name, &c.ReadUpTo, &c.Pending, &c.UpdatedAt, &c.Foreign, &c.Backlog)
+	})
+	return list, wrap("list checkpoints", err)
+}
+
+// SetCheckpoint moves the reading position of name, or creates it, to "now", "beginning" or an RFC 3339 time (the first
+// row made then or later). What was read and not settled is forgotten. A running reader notices and follows.
+//
+// After a restore from a dump into another cluster the rows of the log carry transaction ids of the old one: they first
+// become long committed ones, in the same transaction.
+func SetCheckpoint(ctx context.Context, db DB, name, to string) error {
+	move, args, err := movement(to)
+	if err != nil {
+		return err
+	}
+	return wrap("set checkpoint "+name, pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if err := adoptForeignRows(ctx, tx); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, move, append([]any{name}, args...)...)
+		return err
+	}))
+}
+
+const setPosition = `insert into public.tb_observer_checkpoint as c (transport_name, snapshot_from, snapshot_to, read_up_to, epoch, system_identifier)
+	select $1, p.since, p.until, p.up_to, (extract(epoch from clock_timestamp()) * 1000000)::bigint, s.system_identifier::text from pg_control_system() s, (%s) p (since, until, up_to)
+	on conflict (transport_name) do update set
+		snapshot_from = excluded.snapshot_from, snapshot_to = excluded.snapshot_to, read_up_to = excluded.read_up_to,
+		pending = '{}', starts = '{}', alone = null, epoch = greatest(excluded.epoch, c.epoch + 1),
+		system_identifier = excluded.system_identifier, updated_at = clock_timestamp()`
+
+// movement gives the statement that stores a position: everything up to snapshot_from is read, and of what lies between
+// snapshot_from and snapshot_to the rows up to read_up_to.
+func movement(to string) (statement string, args []any, err error) {
+	switch to {
+	case "now":
+		return fmt.Sprintf(setPosition, `select pg_current_snapshot(), null::pg_snapshot, 0::bigint`), nil, nil
+	case "beginning":
+		return fmt.Sprintf(setPosition, `select '3:3:'::pg_snapshot, null::pg_snapshot, 0::bigint`), nil, nil
+	}
+	at, err := time.Parse(time.RFC3339, to)
+	if err != nil {
+		return "", nil, fmt.Errorf("set checkpoint: %q is no position: write now, beginning or a time such as 2026-01-31T12:00:00Z", to)
+	}
+	return fmt.Sprintf(setPosition, `
+		select case when first.pk is null then pg_current_snapshot() else '3:3:'::pg_snapshot end,
+		       case when first.pk is null then null else pg_current_snapshot() end,
+		       coalesce(first.pk - 1, 0)
+		  from (select min(pk_entity_change_log) as pk from core.tb_entity_change_log where created_at >= $2::timestamptz) first`), []any{at}, nil
+}
+
+// adoptForeignRows makes rows that came with a dump readable here: their transaction ids would hide them, or deliver
+// them a second time once this cluster's ids get there. It runs once for all positions of the old cluster: those that it
+// leaves behind get an empty system identifier, which still is not this cluster's.
+func adoptForeignRows(ctx context.Context, tx pgx.Tx) error {
+	tag, err := tx.Exec(ctx, `update public.tb_observer_checkpoint c set system_identifier = '' from pg_control_system() s
+		where c.system_identifier not in ('', s.system_identifier::text)`)
+	if err != nil {
+		return err
+	}
+	foreign := `tx_id >= pg_snapshot_xmax(pg_current_snapshot())` // ids that this cluster has not handed out yet
+	if tag.RowsAffected() > 0 {
+		foreign = `tx_id > '3'::xid8`
+	}
+	_, err = tx.Exec(ctx, `update core.tb_entity_change_log set tx_id = '3' where `+foreign)
+	return err
+}
+
+// RemoveCheckpoint forgets a reading position. A reader of that name, running or started later, delivers the whole log
+// again. It returns an error that wraps [ErrNotFound] when there is none.
+func RemoveCheckpoint(ctx context.Context, db DB, name string) error {
+	return wrap("remove checkpoint "+name, pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if err := adoptForeignRows(ctx, tx); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `delete from public.tb_observer_checkpoint where transport_name = $1`, name)
+		if err == nil && tag.RowsAffected() == 0 {
+			return fmt.Errorf("%w; see: observer checkpoint list", ErrNotFound)
+		}
+		return err
+	}))
+}

@@ -1,0 +1,167 @@
+package postgres
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/event"
+)
+
+func deadLetters(pool *pgxpool.Pool) *DeadLetters {
+	return &DeadLetters{DB: pool, Listener: "observer", Fence: generation(1)}
+}
+
+func onlyDeadLetter(t *testing.T, l *DeadLetters) DeadLetter {
+	t.Helper()
+	items, total, err := l.List(t.Context(), DeadLetterFilter{})
+	require.NoError(t, err)
+	require.Equal(t, 1, total)
+	return items[0]
+}
+
+func TestPutKeepsTheWholeDeliveryOnceAndUnparksIt(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	l, q := deadLetters(pool), newQueue(t, pool, 1)
+	d := delivery("7", "shipped", "notify")
+	require.NoError(t, q.Park(t.Context(), d, time.Now()))
+	items := fetchSome(t, q, 1)
+
+	d.Attempts = append(d.Attempts, event.Attempt{At: time.Now().UTC().Truncate(time.Microsecond), Error: "gone", Class: "http_410"})
+	require.NoError(t, l.Put(t.Context(), d))
+	require.NoError(t, l.Put(t.Context(), d), "twice is once")
+	require.Zero(t, parkedRows(t, pool))
+	require.NoError(t, q.Ack(t.Context(), items))
+
+	got, err := l.Get(t.Context(), onlyDeadLetter(t, l).ID)
+	require.NoError(t, err)
+	require.JSONEq(t, string(d.Event.JSON()), string(got.Event))
+	require.Equal(t, d.Attempts, got.History)
+	require.Equal(t, "gone http_410 2", fmt.Sprint(got.Error, " ", got.ErrorClass, " ", got.Attempts))
+	require.WithinDuration(t, d.Attempts[0].At, got.FirstFailedAt, 0)
+	require.WithinDuration(t, d.Attempts[1].At, got.LastFailedAt, 0)
+
+	_, err = l.Get(t.Context(), got.ID+1)
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestPutKeepsWhatJSONBCannot(t *testing.T) {
+	t.Parallel()
+	l := deadLetters(leading(t))
+	d := delivery("7", "", "")
+	d.Event.Data = []byte(`{"a":"\u0000"}`)
+	d.Attempts = nil
+	require.NoError(t, l.Put(t.Context(), d))
+	item := onlyDeadLetter(t, l)
+	require.Equal(t, d.Event.ID, item.EventID)
+	_, err := l.Retry(t.Context(), item.ID)
+	require.ErrorContains(t, err, "holds no event that could be delivered again")
+}
+
+func TestListSelectsPagesAndCounts(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	l := deadLetters(pool)
+	start := time.Now().UTC().Truncate(time.Second)
+	for i := range 5 {
+		d := delivery(strconv.Itoa(i), []string{"even", "odd"}[i%2], "a")
+		d.Attempts = []event.Attempt{{At: start.Add(time.Duration(i) * time.Minute), Error: strconv.Itoa(i), Class: "c"}}
+		require.NoError(t, l.Put(t.Context(), d))
+	}
+	for name, tc := range map[string]struct {
+		filter DeadLetterFilter
+		total  int
+		errors string
+	}{
+		"all, latest first": {DeadLetterFilter{}, 5, "[4 3 2 1 0]"},
+		"one observer":      {DeadLetterFilter{Observer: "odd"}, 2, "[3 1]"},
+		"after a time":      {DeadLetterFilter{After: start.Add(2 * time.Minute)}, 2, "[4 3]"},
+		"a page":            {DeadLetterFilter{Limit: 2, Offset: 1}, 5, "[3 2]"},
+		"none":              {DeadLetterFilter{Observer: "nobody"}, 0, "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			items, total, err := l.List(t.Context(), tc.filter)
+			require.NoError(t, err)
+			texts := []string{}
+			for _, item := range items {
+				texts = append(texts, item.Error)
+			}
+			require.Equal(t, tc.errors, fmt.Sprint(texts))
+			require.Equal(t, tc.total, total)
+		})
+	}
+	n, err := (&DeadLetters{DB: pool, Listener: "another"}).Count(t.Context(), DeadLetterFilter{})
+	require.NoError(t, err)
+	require.Zero(t, n, "another listener's")
+	n, err = (&DeadLetters{DB: pool}).Count(t.Context(), DeadLetterFilter{})
+	require.NoError(t, err)
+	require.Equal(t, 5, n, "every listener's")
+}
+
+func TestConcurrentRetriesOfOneDeadLetterRunItOnce(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	l, q := deadLetters(pool), newQueue(t, pool, 1)
+	d := delivery("7", "shipped", "notify")
+	require.NoError(t, l.Put(t.Context(), d))
+	id := onlyDeadLetter(t, l).ID
+
+	var parked atomic.Int32
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			if ok, err := (&DeadLetters{DB: pool}).Retry(t.Context(), id); err == nil && ok {
+				parked.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int32(1), parked.Load())
+	require.True(t, onlyDeadLetter(t, l).Retrying)
+
+	got := fetchAndAck(t, q)
+	require.Equal(t, d.ID(), got.ID())
+	require.Equal(t, 1, got.Generation)
+	require.Equal(t, d.Attempts, got.Attempts)
+	n, err := l.Count(t.Context(), DeadLetterFilter{})
+	require.NoError(t, err)
+	require.Zero(t, n, "it succeeded")
+	_, err = l.Retry(t.Context(), id)
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestAReplayThatFailsAgainStaysADeadLetter(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	l, q := deadLetters(pool), newQueue(t, pool, 1)
+	require.NoError(t, l.Put(t.Context(), delivery("7", "shipped", "notify")))
+	id := onlyDeadLetter(t, l).ID
+	_, err := l.Retry(t.Context(), id)
+	require.NoError(t, err)
+
+	items := fetchSome(t, q, 1)
+	d := event.FromContext(items[0].Msg.Context())
+	require.NoError(t, q.Park(t.Context(), d, time.Now()), "the first attempt of the replay failed")
+	require.NoError(t, q.Ack(t.Context(), items))
+	require.True(t, onlyDeadLetter(t, l).Retrying, "parked is not succeeded")
+
+	items = fetchSome(t, q, 1)
+	require.NoError(t, l.Put(t.Context(), event.FromContext(items[0].Msg.Context())))
+	require.NoError(t, q.Ack(t.Context(), items))
+	item := onlyDeadLetter(t, l)
+	require.Equal(t, id, item.ID)
+	require.False(t, item.Retrying)
+	require.Equal(t, 1, item.Generation)
+
+	ok, err := l.Retry(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, 2, fetchAndAck(t, q).Generation)
+}

@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+var (
+	// ErrDeposed says that a write was refused because another process leads this listener now.
+	ErrDeposed = errors.New("another process took over")
+	// ErrWrongCluster says that a stored position belongs to another database cluster: transaction ids mean nothing
+	// here. It comes after a dump and restore, and when a URL points at the wrong server.
+	ErrWrongCluster = errors.New("the checkpoint belongs to another database cluster")
+	// ErrSchema says that our tables are missing or older than this program.
+	ErrSchema = errors.New("database objects are missing or outdated")
+	// ErrNotFound says that what an operator named does not exist.
+	ErrNotFound = errors.New("not found")
+)
+
+// SQLSTATE codes that a caller of this package can do something about.
+const (
+	codeInvalidAuthorization = "28000"
+	codeInvalidPassword      = "28P01"
+	codeNoDatabase           = "3D000"
+	codeNoSchema             = "3F000"
+	codeNoRight              = "42501"
+	codeNoTable              = "42P01"
+	codeNoColumn             = "42703"
+	codeNoFunction           = "42883"
+	codeLockTimeout          = "55P03"
+	codeStartingUp           = "57P03"
+	codeTooManyConnections   = "53300"
+	codeUntranslatable       = "22P05"
+	codeInvalidText          = "22P02"
+	codeProgramLimit         = "54000"
+)
+
+// advice says what to do, by SQLSTATE.
+//
+//nolint:gosec // texts for people, no credentials
+var advice = map[string]string{
+	codeInvalidPassword:      "wrong user or password: correct transport.postgres.url (or DATABASE_URL)",
+	codeInvalidAuthorization: "the server does not let this user in: correct transport.postgres.url, or allow it in pg_hba.conf",
+	codeNoDatabase:           "the database does not exist: correct the database name in transport.postgres.url, or create it",
+	codeNoRight:              "the role lacks a right: let the owner run: observer migrate --grant-worker ROLE",
+	codeNoSchema:             "database objects are missing; run: observer migrate",
+	codeNoTable:              "database objects are missing; run: observer migrate",
+	codeNoColumn:             "database objects are outdated; run: observer migrate",
+	codeNoFunction:           "database objects are missing or outdated; run: observer migrate",
+	codeLockTimeout:          "another session holds a lock on the table for too long: end long transactions and run this again",
+	codeTooManyConnections:   "the server has no free connection: raise max_connections, or close other clients",
+	codeStartingUp:           "the server is starting up or shutting down",
+}
+
+type diagnosedError struct {
+	err    error
+	advice string
+}
+
+func (e *diagnosedError) Error() string { return e.err.Error() + " (" + e.advice + ")" }
+func (e *diagnosedError) Unwrap() error { return e.err }
+
+// Diagnose adds to err what is wrong and what to do, where that is known. Neither it nor what it wraps holds a password.
+func Diagnose(err error) error {
+	var done *diagnosedError
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if text, ok := advice[pg.Code]; ok {
+			return &diagnosedError{err, text}
+		}
+		return err
+	}
+	if _, refused := errors.AsType[*pgconn.ConnectError](err); refused {
+		return &diagnosedError{err, "the server does not answer: check host and port in transport.postgres.url, and that it runs"}
+	}
+	if errors.Is(err, ErrWrongCluster) {
+		return &diagnosedError{err, "check transport.postgres.url; after a restore run: observer checkpoint set NAME --to now|beginning|TIMESTAMP"}
+	}
+	return err
+}
+
+// IsFatal reports whether err needs a person: waiting and connecting again cannot mend it.
+func IsFatal(err error) bool {
+	if errors.Is(err, ErrWrongCluster) || errors.Is(err, ErrSchema) {
+		return true
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code {
+	case codeNoDatabase, codeNoSchema, codeNoRight, codeNoTable, codeNoColumn, codeNoFunction:
+		return true
+	}
+	return strings.HasPrefix(pg.Code, "28")
+}
+
+func hasCode(err error, codes ...string) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	return slices.Contains(codes, pg.Code)
+}
+
+// wrap names what was tried and diagnoses why it failed.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, Diagnose(err))
+}

@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"encoding/json"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/testenv"
+)
+
+func TestRowsOfFiveMegabytesDoNotFillTheMemory(t *testing.T) { // alone: it measures the heap
+	h := newTestRig(t)
+	lease := h.acquire()
+	const rows = 60
+	h.exec(`insert into core.tb_entity_change_log (object_type, modification_type, object_key, object_data)
+		select 'Order', 'INSERT', i::text, case i % 3
+			when 0 then jsonb_build_object('n', i)
+			when 1 then jsonb_build_object('text', repeat('x', 5000000))
+			else jsonb_build_object('text', (select string_agg(md5(i::text || j), '') from generate_series(1, 40000) j)) end
+		  from generate_series(1, $1::int) i`, rows)
+	r := h.reader(lease)
+	var got []string
+	var peak uint64
+	for len(got) < rows {
+		items := r.take(1)
+		got = append(got, keys(items)...)
+		e := event.OfContext(items[0].Msg.Context())
+		require.True(t, json.Valid(e.Data))
+		r.ack(items...)
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		peak = max(peak, m.HeapInuse)
+	}
+	require.Equal(t, numbers(1, rows), got)
+	r.none()
+	r.close()
+	t.Logf("heap in use at most %d MiB", peak>>20)
+	require.Less(t, peak, uint64(200<<20))
+}
+
+// TestPlansKeepToTheirIndexes is on statistics that mislead: one transaction wrote all that was analyzed.
+func TestPlansKeepToTheirIndexes(t *testing.T) {
+	t.Parallel()
+	h := newRig(t, testenv.Postgres(t))
+	h.exec(insertBacklog, 50_000)
+	h.exec(`analyze core.tb_entity_change_log`)
+	for range 3 {
+		h.exec(insertBacklog, 100)
+	}
+	q := newQueries(allTopics)
+	for name, tc := range map[string]struct {
+		sql    string
+		args   []any
+		want   []string
+		forbid []string
+	}{
+		"probe": {
+			q.of(500).probe, []any{"900", "{800,801}", "observer"},
+			[]string{"Index Cond: (tx_id >= '900'::xid8)", "Index Cond: ((tx_id >= x.id) AND (tx_id <= x.id))"},
+			[]string{"Seq Scan on tb_entity_change_log", "tb_entity_change_log_pkey"},
+		},
+		"page": {
+			q.of(500).page, []any{"700:700:", "{690}", int64(1000), "900:900:", int64(1)},
+			[]string{"using tb_entity_change_log_pkey", "Index Cond: ((tx_id >= x.id) AND (tx_id <= x.id)"},
+			[]string{"Seq Scan on tb_entity_change_log"},
+		},
+		"floor": {q.floor, []any{"700"}, []string{"idx_entity_change_log_tx"}, []string{"Seq Scan"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rows, err := h.pool.Query(t.Context(), "explain "+tc.sql, tc.args...)
+			require.NoError(t, err)
+			var plan strings.Builder
+			for rows.Next() {
+				var line string
+				require.NoError(t, rows.Scan(&line))
+				plan.WriteString(line + "\n")
+			}
+			require.NoError(t, rows.Err())
+			for _, want := range tc.want {
+				require.Contains(t, plan.String(), want)
+			}
+			for _, no := range tc.forbid {
+				require.NotContains(t, plan.String(), no)
+			}
+		})
+	}
+}

@@ -1,0 +1,86 @@
+package postgres
+
+import (
+	"context"
+	"time"
+)
+
+// unreadProbe bounds how many unread rows are counted; beyond it their number is estimated from the primary keys.
+const unreadProbe = 10_000
+
+// Stats is what a reader knows about its progress.
+type Stats struct {
+	Backlog   int64         // unread rows, estimated beyond 10,000, and rows that were read and are not settled
+	OldestAge time.Duration // since the change that the oldest unsettled row tells of; 0 without one
+	Leader    bool
+	Err       error     // why nothing is read now; nil while a session is up
+	ErrSince  time.Time // since when
+}
+
+// health is what Stats tells, and what measuring it needs.
+type health struct {
+	err      error
+	since    time.Time
+	unread   int64
+	lastPK   int64 // the last row that was read
+	caughtUp bool  // the last probe left nothing unread
+}
+
+func (h *health) recovered() { h.err, h.since = nil, time.Time{} }
+
+func (h *health) failed(err error) {
+	if h.since.IsZero() {
+		h.since = time.Now()
+	}
+	h.err, h.caughtUp = err, false
+}
+
+// Stats returns the reader's progress without asking the server.
+func (r *Reader) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Stats{Backlog: int64(r.cursor.pending), Leader: r.lease.Held(), Err: r.health.err, ErrSince: r.health.since}
+	if !r.live {
+		s.Backlog = int64(len(r.known))
+	}
+	if !r.health.caughtUp {
+		s.Backlog += r.health.unread
+	}
+	if r.fatal != nil {
+		s.Err = r.fatal
+	}
+	for e := r.cursor.first; e != nil; e = e.next {
+		if !e.at.IsZero() {
+			s.OldestAge = max(time.Since(e.at), 0)
+			break
+		}
+	}
+	return s
+}
+
+// measure estimates what is unread while the reader has not caught up.
+func (s *session) measure(ctx context.Context) error {
+	r := s.r
+	r.mu.Lock()
+	at, floor, last, caughtUp := r.cursor.position, r.cursor.floor, r.health.lastPK, r.health.caughtUp
+	r.mu.Unlock()
+	if at.to != "" {
+		last = max(at.upTo, floor-1)
+	}
+	if caughtUp || last == 0 {
+		return nil
+	}
+	s.r.storing.Lock()
+	defer s.r.storing.Unlock()
+	var count, newest int64
+	if err := s.write.QueryRow(ctx, r.sql.unread, last, at.from.closed(), unreadProbe).Scan(&count, &newest); err != nil {
+		return err
+	}
+	if count >= unreadProbe {
+		count = max(count, newest-last)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.health.unread = count
+	return nil
+}

@@ -1,0 +1,271 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	backoffFirst = 5 * time.Millisecond
+	backoffLast  = time.Second
+	// pace is the pause between reads under load: shorter ones would find hardly more than one row each.
+	pace = 2 * time.Millisecond
+	// quietReads without a row put an awake reader to sleep.
+	quietReads = 3
+	// A sleeper that finds busyRows within busySpan wakes up: NOTIFY serialises commits, which costs nothing at a few
+	// hundred a second and most of the throughput at thousands.
+	busyRows = 100
+	busySpan = 100 * time.Millisecond
+)
+
+// sleeper decides when to read again.
+type sleeper interface {
+	// wait is called after a read that left nothing unread and found rows, or none. It returns when to read again.
+	wait(ctx context.Context, found int) error
+	// run does what has to go on in the background until ctx ends.
+	run(ctx context.Context) error
+	close(ctx context.Context)
+}
+
+func (s *session) newSleeper(ctx context.Context) (sleeper, error) {
+	cfg := s.r.cfg.Config
+	interval := time.Duration(cfg.PollIntervalSecs) * time.Second
+	if s.r.proxied() {
+		return &poller{interval: interval}, nil
+	}
+	var prepared bool
+	var key int64
+	err := s.read.QueryRow(ctx, `select current_setting('max_prepared_transactions') <> '0', core.fn_observer_wake_key($1)`, cfg.NotifyChannel).Scan(&prepared, &key)
+	if err != nil {
+		return nil, err
+	}
+	if prepared && !cfg.WakeForced {
+		return &poller{interval: interval}, nil
+	}
+	w := &waker{interval: interval, key: key, notes: newSignal()}
+	if w.gate, err = s.dial(ctx); err != nil {
+		return nil, err
+	}
+	if w.listen, err = s.dial(ctx); err == nil {
+		_, err = w.listen.Exec(ctx, "listen "+pgx.Identifier{cfg.NotifyChannel}.Sanitize())
+	}
+	if err != nil {
+		w.close(ctx)
+		return nil, err
+	}
+	return w, nil
+}
+
+// poller reads again after a while, the longer the longer nothing came.
+type poller struct {
+	interval, backoff time.Duration
+}
+
+func (p *poller) wait(ctx context.Context, found int) error {
+	p.backoff = min(2*p.backoff, p.interval)
+	if found > 0 || p.backoff == 0 {
+		p.backoff = backoffFirst
+	}
+	return sleep(ctx, p.backoff)
+}
+
+func (p *poller) run(context.Context) error { return nil }
+func (p *poller) close(context.Context)     {}
+
+// waker sleeps until a commit wakes it. While it sleeps it holds an exclusive advisory lock, or waits for it; the log's
+// trigger tries that lock, shared, for its transaction, and notifies when it cannot have it. So a transaction either
+// notifies, or it had the lock before the sleeper: then the sleeper is granted the lock after that transaction
+// ended, and reads once more. While it is queued it also reads from time to time, for those that had the lock already.
+type waker struct {
+	listen, gate *pgx.Conn
+	key          int64
+	interval     time.Duration
+	notes        signal // a notification came
+	turn         *turn  // in the lock, or in its queue; nil while awake
+	backoff      time.Duration
+	empty        int
+	spanStart    time.Time
+	spanRows     int
+}
+
+// run collects notifications.
+func (w *waker) run(ctx context.Context) error {
+	for {
+		if _, err := w.listen.WaitForNotification(ctx); err != nil {
+			return fmt.Errorf("wait for notification: %w", err)
+		}
+		w.notes.set()
+	}
+}
+
+func (w *waker) wait(ctx context.Context, found int) error {
+	switch {
+	case w.turn == nil:
+		return w.awake(ctx, found)
+	case w.busy(found):
+		w.turn.leave()
+		if err := w.turn.result(ctx); err != nil {
+			return err
+		}
+		w.turn, w.empty = nil, 0
+		return sleep(ctx, pace)
+	}
+	return w.asleep(ctx, found)
+}
+
+func (w *waker) awake(ctx context.Context, found int) error {
+	if w.empty++; found > 0 {
+		w.empty = 0
+	}
+	if w.empty < quietReads {
+		return sleep(ctx, pace)
+	}
+	w.empty, w.backoff = 0, backoffFirst
+	w.turn = takeTurn(ctx, w.gate, w.key)
+	return nil // read once more after enqueueing
+}
+
+func (w *waker) asleep(ctx context.Context, found int) error {
+	granted, d := w.turn.granted, w.interval
+	if w.turn.held {
+		granted = nil
+	} else {
+		if found > 0 {
+			w.backoff = backoffFirst
+		}
+		d = min(w.backoff, w.interval)
+		w.backoff = min(2*w.backoff, backoffLast)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.notes:
+	case <-granted:
+		w.turn.held = true // read once more after the grant
+	case <-w.turn.ended:
+		err := w.turn.err
+		w.turn = nil
+		return err
+	case <-timer.C:
+	}
+	return nil
+}
+
+// busy reports whether rows come faster than waking for each is worth.
+func (w *waker) busy(found int) bool {
+	if now := time.Now(); now.Sub(w.spanStart) > busySpan {
+		w.spanStart, w.spanRows = now, 0
+	}
+	w.spanRows += found
+	return w.spanRows >= busyRows
+}
+
+func (w *waker) close(ctx context.Context) {
+	if w.turn != nil {
+		w.turn.leave()
+		<-w.turn.ended
+	}
+	hangUp(ctx, w.listen, w.gate)
+}
+
+// turn is one stay in the lock and its queue.
+type turn struct {
+	granted chan struct{}
+	held    bool // the reading goroutine knows that it was granted
+	gone    context.Context
+	leave   context.CancelFunc
+	ended   chan struct{} // the lock is given back, or err says why not
+	err     error
+}
+
+// takeTurn starts to wait for the lock. The turn ends when leave is called or the session ends.
+func takeTurn(ctx context.Context, gate *pgx.Conn, key int64) *turn {
+	t := &turn{granted: make(chan struct{}), ended: make(chan struct{})}
+	t.gone, t.leave = context.WithCancel(ctx)
+	go func() { // ended by leave, and awaited by result or close
+		defer close(t.ended)
+		defer t.leave()
+		t.err = t.stay(ctx, gate, key)
+	}()
+	return t
+}
+
+func (t *turn) result(ctx context.Context) error {
+	select {
+	case <-t.ended:
+		return t.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *turn) stay(ctx context.Context, gate *pgx.Conn, key int64) error {
+	last := context.WithoutCancel(ctx) // an aborted wait would close the connection, and its backend go on waiting
+	locked := make(chan error, 1)
+	go func() {
+		_, err := gate.Exec(last, `select pg_advisory_lock($1)`, key)
+		locked <- err
+	}()
+	err := t.await(gate, locked)
+	switch {
+	case hasCode(err, codeCanceled, codeLockTimeout):
+		return nil // not granted
+	case err != nil:
+		return fmt.Errorf("wait for wake-up lock: %w", err)
+	}
+	close(t.granted)
+	// Nothing is listened for here: this returns when the turn is over, or at once when the connection breaks, and with it
+	// the lock.
+	if _, err := gate.WaitForNotification(t.gone); err != nil && t.gone.Err() == nil {
+		return fmt.Errorf("hold wake-up lock: %w", err)
+	}
+	return unlock(last, gate, key)
+}
+
+const (
+	codeCanceled  = "57014"
+	cancelRetry   = 100 * time.Millisecond
+	cancelPatient = 5 * time.Second
+)
+
+// await waits for the lock, and cancels the waiting on the server when the turn is over. A request to cancel that comes
+// before the statement does nothing, so it is repeated.
+func (t *turn) await(gate *pgx.Conn, locked <-chan error) error {
+	select {
+	case err := <-locked:
+		return err
+	case <-t.gone.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.gone), cancelPatient)
+	defer cancel()
+	for {
+		failed := gate.PgConn().CancelRequest(ctx)
+		select {
+		case err := <-locked:
+			return err
+		case <-time.After(cancelRetry):
+		}
+		if ctx.Err() != nil {
+			_ = gate.PgConn().Conn().Close() // the server does not answer: this ends the statement here
+			return errors.Join(errors.New("cancel wait for wake-up lock: the server does not answer"), failed, <-locked)
+		}
+	}
+}
+
+// unlock gives the lock back. A request to cancel that came late hits it at most once for each that was sent.
+func unlock(ctx context.Context, gate *pgx.Conn, key int64) error {
+	ctx, cancel := context.WithTimeout(ctx, cancelPatient)
+	defer cancel()
+	for {
+		_, err := gate.Exec(ctx, `select pg_advisory_unlock($1)`, key)
+		if !hasCode(err, codeCanceled) {
+			return err
+		}
+	}
+}
