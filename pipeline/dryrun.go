@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/fraiseql/observer/pipeline/postgres"
+)
+
+// Check is one line of --dry-run.
+type Check struct {
+	Name   string
+	Detail string
+	Note   bool  // Detail is something to look at, which does not keep the topology from running
+	Err    error // what keeps it from running
+}
+
+// DryRun connects to every service that the plan needs and checks what run needs of it. It changes nothing.
+func DryRun(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
+	if plan.cfg.Transport.Transport != "postgres" {
+		return []Check{{Name: "in_memory", Detail: "needs no service"}}
+	}
+	cfg := plan.cfg.Transport.Postgres
+	pool, err := postgres.Connect(ctx, cfg, log)
+	if err != nil {
+		return []Check{{Name: "postgres", Err: err}}
+	}
+	defer pool.Close()
+	checks := []Check{{Name: "postgres", Detail: "answers"}, checkSchema(ctx, pool, cfg)}
+	if checks[1].Detail != schemaCurrent {
+		return checks
+	}
+	return append(checks, checkPosition(ctx, pool, cfg), checkCaptures(ctx, pool, plan))
+}
+
+const schemaCurrent = "current"
+
+func checkSchema(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) Check {
+	err := postgres.SchemaCurrent(ctx, pool)
+	if errors.Is(err, postgres.ErrSchema) && cfg.AutoMigrate {
+		return Check{Name: "schema", Detail: "is missing or outdated; run creates it (auto_migrate)"}
+	}
+	return Check{Name: "schema", Detail: schemaCurrent, Err: err}
+}
+
+func checkPosition(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) Check {
+	check := Check{Name: "checkpoint", Detail: "none yet; a first start reads from " + cfg.StartFrom}
+	list, err := postgres.ListCheckpoints(ctx, pool)
+	if err != nil {
+		check.Err = err
+	}
+	for _, c := range list {
+		if c.Name != cfg.ListenerName {
+			continue
+		}
+		check.Detail = fmt.Sprintf("%s: %d events pending, %d unread", c.Name, c.Pending, c.Backlog)
+		if c.Foreign {
+			check.Err = fmt.Errorf("%w: run: observer checkpoint set %s --to now (or beginning)", postgres.ErrWrongCluster, c.Name)
+		}
+	}
+	return check
+}
+
+// checkCaptures names entities that observers wait for and no table is captured as. They may still come as custom events.
+func checkCaptures(ctx context.Context, pool *pgxpool.Pool, plan *Plan) Check {
+	captures, err := postgres.ListCaptures(ctx, pool)
+	if err != nil {
+		return Check{Name: "captures", Err: err}
+	}
+	known := make([]string, len(captures))
+	for i, c := range captures {
+		known[i] = c.Entity
+	}
+	var missing []string
+	for _, o := range plan.observers {
+		if o.Entity != "*" && o.EventType != "CUSTOM" && !slices.Contains(known, o.Entity) && !slices.Contains(missing, o.Entity) {
+			missing = append(missing, o.Entity)
+		}
+	}
+	if len(missing) > 0 {
+		return Check{Name: "captures", Note: true, Detail: fmt.Sprintf("no table is captured as %s: run: observer capture add TABLE --entity %s", strings.Join(missing, ", "), missing[0])}
+	}
+	return Check{Name: "captures", Detail: fmt.Sprintf("%d tables", len(captures))}
+}

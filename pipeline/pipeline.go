@@ -1,0 +1,74 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fraiseql/observer/internal/admin"
+	"github.com/fraiseql/observer/internal/metrics"
+)
+
+// Options are what a [Pipeline] is built from. Plan and Log are required.
+type Options struct {
+	Plan *Plan
+	// Middleware holds the team's own, by the name that the file uses.
+	Middleware map[string]message.HandlerMiddleware
+	Log        *slog.Logger
+}
+
+// Pipeline runs one topology.
+type Pipeline struct {
+	plan       *Plan
+	middleware map[string]message.HandlerMiddleware
+	log        *slog.Logger
+	metrics    *metrics.Metrics
+	registry   *prometheus.Registry
+	health     *admin.Health
+	stats      stats
+
+	delivered, matched, deadLetters atomic.Int64
+}
+
+// New returns a Pipeline. It uses no network.
+func New(opts Options) (*Pipeline, error) {
+	if opts.Plan == nil || opts.Log == nil {
+		return nil, errors.New("pipeline: Plan and Log are required")
+	}
+	registry := prometheus.NewRegistry()
+	p := &Pipeline{
+		plan: opts.Plan, middleware: opts.Middleware, log: opts.Log,
+		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
+	}
+	p.registerStats()
+	return p, nil
+}
+
+// Run runs the topology until ctx ends and all that was begun has drained. It returns nil after a clean drain; an error
+// means that a person must act. Servers that do not answer are waited for.
+func (p *Pipeline) Run(ctx context.Context) error {
+	switch name := p.plan.cfg.Transport.Transport; name {
+	case "postgres":
+		return p.withAdmin(ctx, p.runPostgres)
+	default:
+		return fmt.Errorf("run transport %q: it has no long-running form (in_memory needs --input FILE)", name)
+	}
+}
+
+// withAdmin runs the admin address beside run.
+func (p *Pipeline) withAdmin(ctx context.Context, run func(context.Context) error) error {
+	cfg := p.plan.cfg.Admin
+	if cfg.Listen == "" {
+		return run(ctx)
+	}
+	server, err := admin.Listen(admin.Config{Address: cfg.Listen, TokenEnv: cfg.TokenEnv, Gatherer: p.registry, Health: p.health, Log: p.log})
+	if err != nil {
+		return err
+	}
+	return errors.Join(run(ctx), server.Close())
+}

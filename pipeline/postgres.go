@@ -1,0 +1,225 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/window"
+)
+
+const (
+	retryPause     = time.Second     // between two tries at what a lost server interrupted
+	wakeRetryMax   = time.Minute     // between two tries at the wake-up trigger, each of which holds writers up
+	pingEvery      = 2 * time.Second // how often a silent server shows in /readyz
+	releaseTimeout = 5 * time.Second // for giving the lease back at the end
+	parkedAhead    = 256             // parked deliveries handed out at the same time
+	postgresCheck  = "postgres"      // name of the readiness check
+	postgresFix    = "check that the server runs and that transport.postgres.url reaches it"
+)
+
+// runPostgres reads the change log whenever this process leads, and stands by while another does.
+func (p *Pipeline) runPostgres(ctx context.Context) error {
+	cfg := p.plan.cfg.Transport.Postgres
+	p.health.Fail(postgresCheck, "no connection yet", postgresFix)
+	pool, err := p.prepare(ctx, cfg)
+	if err != nil {
+		return endOf(ctx, err)
+	}
+	defer pool.Close()
+	p.health.OK(postgresCheck)
+	group, ctx := errgroup.WithContext(ctx)
+	tried := make(chan struct{})
+	group.Go(func() error { p.ping(ctx, pool); return nil })
+	group.Go(func() error { return p.installWake(ctx, pool, cfg, sync.OnceFunc(func() { close(tried) })) })
+	group.Go(func() error {
+		<-tried
+		for ctx.Err() == nil {
+			if err := p.takeTurn(ctx, pool, cfg); err != nil {
+				return err
+			}
+		}
+		return errEnded
+	})
+	return endOf(ctx, group.Wait())
+}
+
+// errEnded ends the group without being an error of the run.
+var errEnded = errors.New("ended")
+
+// endOf forgets an error that is only the end of ctx.
+func endOf(ctx context.Context, err error) error {
+	if errors.Is(err, errEnded) || ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// prepare connects and sees to it that the database has our objects. It waits, and says so in /readyz, for a server that
+// does not answer.
+func (p *Pipeline) prepare(ctx context.Context, cfg postgres.Config) (*pgxpool.Pool, error) {
+	for {
+		pool, err := postgres.Connect(ctx, cfg, p.log)
+		if err == nil {
+			if err = p.prepareSchema(ctx, pool, cfg); err == nil {
+				return pool, nil
+			}
+			pool.Close()
+		}
+		if postgres.IsFatal(err) || ctx.Err() != nil {
+			return nil, err
+		}
+		p.health.Fail(postgresCheck, err.Error(), postgresFix)
+		p.log.Warn("waiting for postgres", slog.Any("error", err))
+		pause(ctx, retryPause)
+	}
+}
+
+func (p *Pipeline) prepareSchema(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) error {
+	if !cfg.AutoMigrate {
+		return postgres.SchemaCurrent(ctx, pool)
+	}
+	return postgres.Migrate(ctx, pool, p.log)
+}
+
+// installWake installs the wake-up trigger where we may. That needs a moment in which no transaction writes to the log, so
+// it may take as long as the longest of them; until then the reader polls. It calls tried after the first try.
+func (p *Pipeline) installWake(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config, tried func()) error {
+	defer tried()
+	if !cfg.AutoMigrate || cfg.Wake != "notify" {
+		return nil
+	}
+	for wait := retryPause; ; wait = min(2*wait, wakeRetryMax) {
+		err := postgres.EnsureWake(ctx, pool, cfg.NotifyChannel, cfg.WakeForced)
+		tried()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return nil
+		case postgres.IsFatal(err):
+			return err
+		}
+		p.log.Warn("wake-up trigger not installed yet, reading every poll_interval_secs meanwhile", slog.Any("error", err), slog.Duration("retry_in", wait))
+		pause(ctx, wait)
+	}
+}
+
+// takeTurn waits for the lease and leads until ctx ends or another process takes over.
+func (p *Pipeline) takeTurn(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) error {
+	p.metrics.Leader.Set(0)
+	lease, err := postgres.Acquire(ctx, postgres.LeaseConfig{
+		Pool: pool, Config: cfg, Name: cfg.ListenerName, StartFrom: cfg.StartFrom, Log: p.log,
+		Standby: func() { p.health.Become("standby") },
+	})
+	if err != nil {
+		return err
+	}
+	p.log.Info("leading", slog.String("listener", cfg.ListenerName), slog.Int64("generation", lease.Generation()))
+	p.health.Become("leader")
+	p.metrics.Leader.Set(1)
+	err = p.lead(ctx, pool, cfg, lease)
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if releaseErr := lease.Release(release); releaseErr != nil && !errors.Is(releaseErr, postgres.ErrDeposed) {
+		p.log.Warn("lease not released, it expires by itself", slog.Any("error", releaseErr))
+	}
+	if errors.Is(err, postgres.ErrDeposed) {
+		p.health.Become("standby")
+		p.log.Warn("another process took over, standing by", slog.String("listener", cfg.ListenerName))
+		return nil
+	}
+	return err
+}
+
+// lead runs one term of leadership.
+func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config, lease *postgres.Lease) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	maxDeliver := p.plan.cfg.Transport.NATS.JetStream.MaxDeliver
+	reader := postgres.NewReader(postgres.ReaderConfig{Config: cfg, Pool: pool, Lease: lease, MaxDeliver: maxDeliver, Log: p.log})
+	queue, err := postgres.NewRetryQueue(postgres.RetryQueueConfig{DB: pool, Listener: cfg.ListenerName, Fence: lease, MaxDeliver: maxDeliver, Log: p.log})
+	if err != nil {
+		return err
+	}
+	dead := &postgres.DeadLetters{DB: pool, Listener: cfg.ListenerName, Fence: lease}
+	perf := p.plan.cfg.Performance
+	events, err := p.over(reader, perf.ChannelCapacity, cfg.BatchSize)
+	if err != nil {
+		return err
+	}
+	parked, err := p.over(queue, parkedAhead, parkedAhead)
+	if err != nil {
+		return err
+	}
+	var beside errgroup.Group
+	beside.Go(func() error {
+		p.report(ctx, func(ctx context.Context) (int64, time.Duration, int64, error) {
+			n, err := dead.Count(ctx, postgres.DeadLetterFilter{})
+			s := reader.Stats()
+			return s.Backlog, s.OldestAge, int64(n), err
+		})
+		return nil
+	})
+	beside.Go(func() error {
+		postgres.RunRetention(ctx, postgres.RetentionConfig{DB: pool, Days: cfg.RetentionDays, Held: lease.Held, Log: p.log})
+		return nil
+	})
+	beside.Go(func() error {
+		select {
+		case <-lease.Lost():
+			cancel()
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	err = p.serve(ctx, wiring{
+		sources:    []source{{"*", events}, {"retries", parked}},
+		retryQueue: queue, deadLetters: dead, held: lease.Held,
+	})
+	cancel()
+	return errors.Join(err, beside.Wait())
+}
+
+// over returns a subscriber with one subscription, which is to read driver.
+func (p *Pipeline) over(driver window.Driver, size, batch int) (*window.Subscriber, error) {
+	s, err := window.New(window.Config{
+		Open: func(context.Context, string) (window.Driver, error) { return driver, nil },
+		Size: size, Batch: batch, DrainTimeout: p.plan.cfg.Performance.ShutdownTimeout, Log: p.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build subscriber: %w", err)
+	}
+	return s, nil
+}
+
+// ping shows in /readyz whether the server answers.
+func (p *Pipeline) ping(ctx context.Context, pool *pgxpool.Pool) {
+	for pause(ctx, pingEvery) {
+		ask, cancel := context.WithTimeout(ctx, pingEvery)
+		err := pool.Ping(ask)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			p.health.Fail(postgresCheck, postgres.Diagnose(err).Error(), postgresFix)
+		} else {
+			p.health.OK(postgresCheck)
+		}
+	}
+}
+
+// pause reports false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,183 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/pipeline/dispatch"
+	"github.com/fraiseql/observer/pipeline/window"
+)
+
+// source is one stream of messages: events, or parked deliveries that are due.
+type source struct {
+	topic      string
+	subscriber *window.Subscriber
+}
+
+// wiring is what a topology gives to serve.
+type wiring struct {
+	sources     []source
+	retryQueue  middleware.RetryQueue
+	deadLetters middleware.DeadLetters
+	held        func() bool // nil: always
+}
+
+// serve connects the sources to the actions and runs until ctx ends, or a source does, and all that was begun has
+// drained. Draining goes against the flow: sources stop fetching, dispatch finishes its lanes, then the router ends.
+func (p *Pipeline) serve(ctx context.Context, w wiring) error {
+	dispatcher, err := p.newDispatcher(w)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	routed, err := p.startRouter(ctx, dispatcher, w)
+	if err != nil {
+		return err
+	}
+	upstreams, err := subscribe(ctx, w.sources)
+	if err == nil {
+		err = p.watch(cancel, w.sources, func() { dispatcher.Run(ctx, upstreams...) })
+	} else {
+		cancel()
+		dispatcher.Run(ctx, upstreams...)
+	}
+	return errors.Join(err, <-routed)
+}
+
+// subscribe opens every source; after an error it returns what it opened before.
+func subscribe(ctx context.Context, sources []source) ([]<-chan *message.Message, error) {
+	var upstreams []<-chan *message.Message
+	for _, s := range sources {
+		up, err := s.subscriber.Subscribe(ctx, s.topic)
+		if err != nil {
+			return upstreams, fmt.Errorf("subscribe to %s: %w", s.topic, err)
+		}
+		upstreams = append(upstreams, up)
+	}
+	return upstreams, nil
+}
+
+// watch runs until every source has ended; the first that ends by itself ends the others.
+func (p *Pipeline) watch(cancel context.CancelFunc, sources []source, run func()) error {
+	var all sync.WaitGroup
+	errs := make([]error, len(sources))
+	for i, s := range sources {
+		all.Go(func() {
+			errs[i] = s.subscriber.Wait()
+			cancel()
+		})
+	}
+	run()
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (p *Pipeline) newDispatcher(w wiring) (*dispatch.Dispatcher, error) {
+	perf := p.plan.cfg.Performance
+	counters := p.conditionCounters()
+	cfg := dispatch.Config{
+		MaxConcurrency: perf.MaxConcurrency, MaxConcurrentActions: perf.MaxConcurrentActions,
+		Held:       w.held,
+		DeadLetter: p.countDeadLetters(w.deadLetters).Put,
+		Matched:    counters.count,
+		Settled:    func(e *event.Event) { p.metrics.EventLatency.Observe(time.Since(e.Timestamp).Seconds()) },
+		Log:        p.log,
+	}
+	for _, o := range p.plan.observers {
+		route := dispatch.Observer{Name: o.Name, Entity: o.Entity, Type: o.EventType, Unordered: o.Order == "none", Sequential: !perf.EnableConcurrent}
+		if o.condition != nil {
+			route.Match = o.condition.Match
+		}
+		for _, a := range o.actions {
+			route.Actions = append(route.Actions, a.Name)
+		}
+		cfg.Observers = append(cfg.Observers, route)
+	}
+	return dispatch.New(cfg)
+}
+
+// startRouter registers one handler an action and starts the router. It ends by itself when dispatch closes its topics.
+func (p *Pipeline) startRouter(ctx context.Context, d *dispatch.Dispatcher, w wiring) (<-chan error, error) {
+	router, err := message.NewRouter(message.RouterConfig{}, watermill.NewSlogLoggerWithLevelMapping(p.log, quieter))
+	if err != nil {
+		return nil, fmt.Errorf("build router: %w", err)
+	}
+	handlers := 0
+	for _, o := range p.plan.observers {
+		for _, a := range o.actions {
+			topic := dispatch.Topic(o.Name, a.Name)
+			router.AddConsumerHandler(topic, topic, d, p.handler(a)).AddMiddleware(p.chain(o, a, w).Middlewares()...)
+			handlers++
+		}
+	}
+	ended := make(chan error, 1)
+	if handlers == 0 {
+		ended <- nil
+		return ended, nil
+	}
+	go func() { ended <- router.Run(context.WithoutCancel(ctx)) }()
+	<-router.Running()
+	return ended, nil
+}
+
+// quieter keeps the router's own life out of the log: its handlers are ours, and report what matters themselves.
+var quieter = map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug, slog.LevelError: slog.LevelDebug}
+
+func (p *Pipeline) handler(a action) message.NoPublishHandlerFunc {
+	return func(msg *message.Message) error {
+		err := a.run.Run(msg.Context(), event.FromContext(msg.Context()))
+		if err == nil {
+			p.delivered.Add(1)
+		}
+		return err
+	}
+}
+
+func (p *Pipeline) chain(o observer, a action, w wiring) middleware.Chain {
+	team := make([]message.HandlerMiddleware, 0, len(p.plan.cfg.Pipeline.Middleware)+len(o.Middleware)+len(a.Middleware))
+	for _, names := range [][]string{p.plan.cfg.Pipeline.Middleware, o.Middleware, a.Middleware} {
+		for _, name := range names {
+			team = append(team, p.middleware[name])
+		}
+	}
+	return middleware.Chain{
+		Observer: o.Name, Action: a.Name, Kind: a.Type,
+		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Timeout: p.timeout(a), Team: team, Held: w.held,
+		RetryQueue: w.retryQueue, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
+	}
+}
+
+// timeout is the action's own where it has one.
+func (p *Pipeline) timeout(a action) time.Duration {
+	if timed, ok := a.run.(interface{ Timeout() time.Duration }); ok {
+		return timed.Timeout()
+	}
+	return p.plan.attemptTimeout()
+}
+
+type countedDeadLetters struct {
+	middleware.DeadLetters
+	count func()
+}
+
+func (p *Pipeline) countDeadLetters(store middleware.DeadLetters) middleware.DeadLetters {
+	return countedDeadLetters{store, func() { p.deadLetters.Add(1) }}
+}
+
+func (c countedDeadLetters) Put(ctx context.Context, d *event.Delivery) error {
+	err := c.DeadLetters.Put(ctx, d)
+	if err == nil {
+		c.count()
+	}
+	return err
+}
