@@ -1,0 +1,115 @@
+package cmd
+
+import (
+	"encoding/json"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/postgres"
+)
+
+// bury stores a dead letter that failed at a time.
+func bury(t *testing.T, db *pgx.Conn, observer string, at time.Time) string {
+	t.Helper()
+	id := uuid.NewString()
+	letters := postgres.DeadLetters{DB: db, Listener: "observer"}
+	require.NoError(t, letters.Put(t.Context(), &event.Delivery{
+		Event:    &event.Event{ID: id, Type: event.Insert, Entity: "Order", EntityID: "7", Data: json.RawMessage(`{"total": 12345678901234567890}`), Timestamp: at},
+		Observer: observer, Action: "notify",
+		Attempts: []event.Attempt{
+			{At: at.Add(-time.Minute), Error: "receiver answered 503", Class: "status"},
+			{At: at, Error: "receiver answered 500\n\x1b[31mred", Class: "status"},
+		},
+	}))
+	return id
+}
+
+func TestDeadLettersAreListed(t *testing.T) {
+	t.Parallel()
+	cfg, db := database(t)
+	noon := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	events := []string{bury(t, db, "shipped", noon), bury(t, db, "shipped", noon.Add(time.Hour)), bury(t, db, "paid", noon.Add(2*time.Hour))}
+
+	for name, test := range map[string]struct {
+		args  []string
+		want  []string // events
+		total int
+	}{
+		"all, latest first": {nil, []string{events[2], events[1], events[0]}, 3},
+		"of an observer":    {[]string{"--observer", "shipped"}, []string{events[1], events[0]}, 2},
+		"after a time":      {[]string{"--after", "2026-01-31T12:30:00Z"}, []string{events[2], events[1]}, 2},
+		"a page":            {[]string{"--limit", "1", "--offset", "1"}, []string{events[1]}, 3},
+		"none":              {[]string{"--observer", "nobody"}, []string{}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var listed list[map[string]any]
+			out := succeeds(t, append([]string{"dlq", "list", "--config", cfg, "--format", "json"}, test.args...)...)
+			require.NoError(t, json.Unmarshal([]byte(out), &listed))
+			require.Equal(t, test.total, listed.Total)
+			got := []string{}
+			for _, item := range listed.Items {
+				got = append(got, item["event_id"].(string))
+				for _, key := range []string{"id", "observer", "action", "entity", "attempts", "error", "error_class", "first_failed_at", "last_failed_at"} {
+					require.Contains(t, item, key)
+				}
+			}
+			require.Equal(t, test.want, got)
+		})
+	}
+	t.Run("as a table that an error cannot disturb", func(t *testing.T) {
+		t.Parallel()
+		r := observer(t, "", "dlq", "list", "--observer", "paid", "--config", cfg)
+		require.Zero(t, r.code)
+		require.Regexp(t, `^ID +OBSERVER +ACTION +ENTITY +ATTEMPTS +LAST FAILED +STATE +ERROR
+\d+ +paid +notify +Order +2 +2026-01-31T14:00:00Z +dead +receiver answered 500  \[31mred
+$`, r.out)
+		require.Equal(t, "1 of 1 dead letters\n", r.err)
+	})
+}
+
+func TestADeadLetterIsShownAndRetried(t *testing.T) {
+	t.Parallel()
+	cfg, db := database(t)
+	eventID := bury(t, db, "shipped", time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC))
+	id := strconv.FormatInt(one[int64](t, db, `select pk_observer_dead_letter from core.tb_observer_dead_letter`), 10)
+	parked := func() int {
+		return one[int](t, db, `select count(*) from core.tb_observer_retry where event_id = $1`, eventID)
+	}
+
+	text := succeeds(t, "dlq", "show", id, "--config", cfg)
+	require.Contains(t, text, "attempt 1  2026-01-31T11:59:00Z  receiver answered 503\n")
+	require.Contains(t, text, "12345678901234567890")
+	require.NotContains(t, text, "\x1b")
+	var letter postgres.DeadLetter
+	require.NoError(t, json.Unmarshal([]byte(succeeds(t, "dlq", "show", id, "--config", cfg, "--format", "json")), &letter))
+	require.Equal(t, eventID, letter.EventID)
+	require.Len(t, letter.History, 2)
+
+	require.Equal(t, "would deliver event "+eventID+" of Order to shipped/notify again\n", succeeds(t, "dlq", "retry", id, "--dry-run", "--config", cfg))
+	require.Zero(t, parked(), "a dry run changes nothing")
+
+	succeeds(t, "dlq", "retry", id, "--config", cfg)
+	require.Equal(t, 1, parked())
+	again := observer(t, "", "dlq", "retry", id, "--config", cfg)
+	require.Zero(t, again.code)
+	require.Contains(t, again.err, "already")
+	require.Equal(t, 1, parked())
+	require.Contains(t, succeeds(t, "dlq", "list", "--config", cfg), "retrying")
+}
+
+func TestADeadLetterThatIsNotThereIsAnError(t *testing.T) {
+	t.Parallel()
+	cfg, _ := database(t)
+	for _, args := range [][]string{{"show", "999"}, {"retry", "999"}, {"retry", "999", "--dry-run"}} {
+		r := observer(t, "", append(append([]string{"dlq"}, args...), "--config", cfg)...)
+		require.Equal(t, exitRuntime, r.code)
+		require.Contains(t, r.err, "dead letter 999: not found")
+	}
+}

@@ -1,0 +1,81 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fraiseql/observer/config"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitRuntime = 1
+	exitUsage   = 2 // wrong configuration or command line
+)
+
+// usageError is a mistake in how the program was called.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef makes a usageError: the program exits with 2.
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// commandError is what a command of ours returned; every other error is cobra's, about the command line.
+type commandError struct{ err error }
+
+func (e *commandError) Error() string { return e.err.Error() }
+func (e *commandError) Unwrap() error { return e.err }
+
+// markErrors makes cmd and the commands below it return commandErrors.
+func markErrors(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := run(cmd, args); err != nil {
+				return &commandError{err}
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		markErrors(c)
+	}
+}
+
+// report prints err for a person, or as a log line where the log is JSON, and returns the exit code.
+func (p *program) report(cmd *cobra.Command, err error) int {
+	var problems *config.Problems
+	var usage *usageError
+	var ours *commandError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &problems):
+		fmt.Fprintln(p.err, problems)
+		return exitUsage
+	case errors.As(err, &usage):
+		fmt.Fprintln(p.err, "error:", err)
+		return exitUsage
+	case cmd != nil && !errors.As(err, &ours) && !isOutput(p, err):
+		fmt.Fprintf(p.err, "error: %v\nrun '%s --help' for usage\n", err, cmd.CommandPath())
+		return exitUsage
+	case p.jsonLog != nil:
+		p.jsonLog.Error("command ended with an error", slog.Any("error", err))
+	default:
+		fmt.Fprintln(p.err, "error:", err)
+	}
+	return exitRuntime
+}
+
+// isOutput reports whether err is about writing the output.
+func isOutput(p *program, err error) bool {
+	o, ok := p.out.(*output)
+	return ok && o.err != nil && errors.Is(err, o.err)
+}
