@@ -1,0 +1,47 @@
+package faults
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// long chooses the durations of make faults.
+var long = os.Getenv("OBSERVER_FAULTS") == "long"
+
+var seed = func() uint64 {
+	if given, err := strconv.ParseUint(os.Getenv("OBSERVER_FAULTS_SEED"), 10, 64); err == nil {
+		return given
+	}
+	return uint64(time.Now().UnixNano())
+}()
+
+// newRandom returns a generator of its own for each stream of one scenario.
+func newRandom(scenario string, stream uint64) *rand.Rand {
+	mixed := stream
+	for _, c := range scenario {
+		mixed = mixed*31 + uint64(c)
+	}
+	return rand.New(rand.NewPCG(seed, mixed))
+}
+
+// pick returns the duration of the short or the long form.
+func pick[T any](short, whenLong T) T {
+	if long {
+		return whenLong
+	}
+	return short
+}
+
+// scenario starts a test: in the short form several run beside each other, most of the time they wait.
+func scenario(t *testing.T) {
+	t.Helper()
+	if !long {
+		t.Parallel()
+	}
+}
+
+// within is how long anything may take before a test gives up on it: far more than it needs, on a busy machine.
+const within = 30 * time.Second
