@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// setup is a configuration file of the program.
+type setup struct {
+	database    string
+	listener    string // "": a new one, which reads from the beginning
+	concurrency int
+	observers   string // [[observers]] tables
+}
+
+const settings = `[transport.postgres]
+url = %q
+listener_name = %q
+start_from = "beginning"
+retention_days = 0
+[performance]
+max_concurrency = %d
+[admin]
+listen = "127.0.0.1:0"
+[log]
+level = "warn"
+`
+
+// observe starts the program under test; s.After and s.Want matter to the no-op action.
+func (b *bench) observe(ctx context.Context, set setup, s spec) (*child, error) {
+	if set.listener == "" {
+		set.listener = b.name("listener")
+	}
+	if set.concurrency == 0 {
+		set.concurrency = 64
+	}
+	file := filepath.Join(b.dir, set.listener+".toml")
+	text := fmt.Sprintf(settings, set.database, set.listener, set.concurrency) + set.observers
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	s.Role = "observer"
+	return b.start(ctx, s, "run", "--config", file)
+}
+
+// observing returns an [[observers]] table with one action.
+func observing(name, entity, condition, action string) string {
+	text := fmt.Sprintf("[[observers]]\nname = %q\nentity = %q\n", name, entity)
+	if condition != "" {
+		text += fmt.Sprintf("condition = %q\n", condition)
+	}
+	return text + "[[observers.actions]]\n" + action
+}
+
+const doNothing = "type = \"noop\"\n"
+
+func postTo(url string) string { return fmt.Sprintf("type = \"webhook\"\nurl = %q\n", url) }

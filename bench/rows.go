@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/fraiseql/observer/internal/testenv"
+)
+
+// row is one part of the table, which may have several lines.
+type row struct {
+	key, about string
+	measure    func(b *bench, ctx context.Context) ([]result, error)
+}
+
+var rows = []row{
+	{"a", "change log -> router -> no-op action", (*bench).drain},
+	{"b", "row change -> webhook, and the CPU that it takes", (*bench).webhooks},
+	{"c", "commit -> webhook received, and memory under steady load", (*bench).latency},
+	{"d", "what capture and a running observer cost the application", (*bench).tax},
+	{"e", "100 observers of which one matches", (*bench).many},
+	{"g", "memory with a large backlog", (*bench).memory},
+	{"h", "start -> first delivery", (*bench).startup},
+}
+
+// sizes say how much is measured.
+type sizes struct {
+	pairs    int
+	backlog  int64         // changes that are drained
+	retained int64         // changes before them that were delivered already
+	posts    int64         // changes that are sent to a receiver
+	slow     time.Duration // of a run against a receiver that takes its time
+	steady   time.Duration // of 500 changes a second
+	scale    int           // of pgbench
+	load     time.Duration // of one pgbench run
+	entities int64         // that the changes are about
+}
+
+var (
+	full  = sizes{pairs: 5, backlog: 100_000, retained: 1_000_000, posts: 50_000, slow: 4 * time.Second, steady: 15 * time.Second, scale: 10, load: 10 * time.Second, entities: 2_000}
+	small = sizes{pairs: 1, backlog: 5_000, retained: 10_000, posts: 2_000, slow: 500 * time.Millisecond, steady: time.Second, scale: 1, load: time.Second, entities: 500}
+)
+
+// bench is one run of the program.
+type bench struct {
+	sizes
+	profile  string // directory, "" for none
+	progress io.Writer
+	cluster  *testenv.Cluster
+	dir      string // files of this run
+	count    int    // of listeners and databases: each has a new name
+}
+
+func (b *bench) measure(ctx context.Context, chosen []row) (results []result, err error) {
+	if b.dir, err = os.MkdirTemp("", "observer-bench-"); err != nil {
+		return nil, fmt.Errorf("create directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	// As a server comes, but for memory and checkpoints: a checkpoint in the middle of one run and not of another would
+	// measure the disk.
+	b.cluster, err = testenv.NewCluster("shared_buffers = 512MB", "max_wal_size = 8GB", "checkpoint_timeout = 1h", "autovacuum = off")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.cluster.Close()) }()
+	for _, r := range chosen {
+		fmt.Fprintf(b.progress, "%s  %s\n", r.key, r.about)
+		part, err := r.measure(b, ctx)
+		if err != nil {
+			return results, fmt.Errorf("row %s: %w", r.key, err)
+		}
+		results = append(results, part...)
+	}
+	return results, nil
+}
+
+// note tells how it goes.
+func (b *bench) note(format string, args ...any) {
+	fmt.Fprintf(b.progress, "     "+format+"\n", args...)
+}
+
+func (b *bench) name(prefix string) string {
+	b.count++
+	return fmt.Sprintf("%s_%d", prefix, b.count)
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+
+	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/pipeline/postgres"
+)
+
+var pgbenchTables = []string{"pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"}
+
+const (
+	taxLedger  = 2_000_000 // changes that one run of pgbench makes at most
+	perScale   = 100_000   // accounts
+	taxClients = "8"
+	taxThreads = "2"
+)
+
+// tax measures what the application still commits with capture, and with an observer and a receiver on the same cores.
+func (b *bench) tax(ctx context.Context) ([]result, error) {
+	db, err := b.pgbench(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	capture := result{name: "pgbench -N -c 8 with capture"}
+	observer := result{name: "pgbench -N -c 8 with capture, observer and receiver"}
+	var withCapture, withObserver series
+	for i := range b.pairs {
+		var bare, captured, observed float64
+		err := inTurn(i,
+			func() (err error) {
+				bare, err = b.load(ctx, db)
+				return err
+			}, func() (err error) {
+				captured, err = b.loadCaptured(ctx, db)
+				return err
+			}, func() (err error) {
+				var n counts
+				observed, n, err = b.loadObserved(ctx, db)
+				observer.add(n)
+				return err
+			})
+		if err != nil {
+			return nil, err
+		}
+		withCapture.add(captured, bare)
+		withObserver.add(observed, bare)
+		b.note("pgbench: %.0f commits a second, %.0f with capture, %.0f with observer", bare, captured, observed)
+	}
+	return []result{capture.heldAgainst(withCapture, "bare", 0.8), observer.heldAgainst(withObserver, "bare", 0.62)}, nil
+}
+
+// inTurn runs all three, and each first in turn.
+func inTurn(i int, runs ...func() error) error {
+	for k := range runs {
+		if err := runs[(i+k)%len(runs)](); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pgbench returns a database with pgbench's tables, in which an observer has run once: what it installs stays.
+func (b *bench) pgbench(ctx context.Context) (*database, error) {
+	db, err := b.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.runPgbench(ctx, "--initialize", "--quiet", "--scale", strconv.Itoa(b.scale), db.url)
+	if err == nil {
+		err = postgres.EnsureWake(ctx, db.Pool, "fraiseql_events", false)
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// load runs pgbench over tables that look as they did for the run before.
+func (b *bench) load(ctx context.Context, db *database) (perSecond float64, err error) {
+	for _, statement := range []string{
+		"truncate pgbench_history", "vacuum analyze pgbench_accounts", "vacuum analyze pgbench_branches", "vacuum analyze pgbench_tellers", "checkpoint",
+	} {
+		if _, err := db.Exec(ctx, statement); err != nil {
+			return 0, fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	seconds := strconv.Itoa(int(b.sizes.load.Seconds()))
+	out, err := b.runPgbench(ctx, "--no-vacuum", "--skip-some-updates", "--client", taxClients, "--jobs", taxThreads, "--time", seconds, db.url)
+	if err != nil {
+		return 0, err
+	}
+	found := regexp.MustCompile(`tps = ([0-9.]+)`).FindSubmatch(out)
+	if found == nil {
+		return 0, fmt.Errorf("run pgbench: it says no tps:\n%s", out)
+	}
+	return strconv.ParseFloat(string(found[1]), 64)
+}
+
+// loadCaptured is load with capture on, over an empty log.
+func (b *bench) loadCaptured(ctx context.Context, db *database) (perSecond float64, err error) {
+	if _, err := db.Exec(ctx, "truncate core.tb_entity_change_log"); err != nil {
+		return 0, err
+	}
+	for _, table := range pgbenchTables {
+		if _, err := postgres.AddCapture(ctx, db.Pool, postgres.CaptureSpec{Table: table}); err != nil {
+			return 0, err
+		}
+	}
+	perSecond, err = b.load(ctx, db)
+	for _, table := range pgbenchTables {
+		err = errors.Join(err, postgres.RemoveCapture(ctx, db.Pool, table))
+	}
+	return perSecond, err
+}
+
+// loadObserved is loadCaptured while an observer posts every change to a receiver.
+func (b *bench) loadObserved(ctx context.Context, db *database) (perSecond float64, n counts, err error) {
+	l := newLedger(0, taxLedger, int64(b.scale)*perScale+1)
+	to, err := receive(ctx, 0, l.arrived, l.answer)
+	if err != nil {
+		return 0, n, err
+	}
+	defer func() { err = errors.Join(err, to.close()) }()
+	if _, err := db.Exec(ctx, "truncate core.tb_entity_change_log"); err != nil {
+		return 0, n, err
+	}
+	c, err := b.observe(ctx, setup{database: db.url, observers: observing("all", "*", "", postTo(to.url()))}, spec{})
+	if err != nil {
+		return 0, n, err
+	}
+	before, err := b.warmUp(ctx, db, l)
+	if err == nil {
+		perSecond, err = b.loadCaptured(ctx, db)
+	}
+	var written int64
+	if err == nil {
+		written, err = db.rows(ctx)
+	}
+	if err == nil {
+		err = until(ctx, func() bool { return l.distinct.Load() >= before+written })
+	}
+	if err != nil {
+		return 0, n, errors.Join(err, c.kill())
+	}
+	_, err = c.stop()
+	return perSecond, counts{lost: before + written - l.distinct.Load(), twice: l.twice.Load() + l.alien.Load(), disordered: l.disordered.Load()}, err
+}
+
+// warmUp returns once the observer delivers, with the number of changes that it took to know it.
+func (b *bench) warmUp(ctx context.Context, db *database, l *ledger) (int64, error) {
+	var failed error
+	err := until(ctx, func() bool {
+		_, failed = db.Exec(ctx, "select core.emit_event('Warmup', '{}')")
+		return failed != nil || l.answered.Load() > 0
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return 0, err
+	}
+	err = until(ctx, func() bool {
+		var n int64
+		n, failed = db.rows(ctx)
+		return failed != nil || l.answered.Load() == n
+	})
+	return l.distinct.Load(), errors.Join(err, failed)
+}
+
+func (b *bench) runPgbench(ctx context.Context, args ...string) ([]byte, error) {
+	program, err := testenv.FindTool("pgbench")
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("run pgbench: %w:\n%s", err, out)
+	}
+	return out, nil
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// posted is what one run of webhooks showed.
+type posted struct {
+	*ledger
+	processor time.Duration // of the observer
+	now, peak float64       // memory of the observer, MiB
+}
+
+// webhooks measures how fast a backlog of captured changes reaches a receiver, and what that takes of the processor.
+func (b *bench) webhooks(ctx context.Context) ([]result, error) {
+	results, err := b.instant(ctx)
+	for _, concurrency := range []int{64, 256} {
+		if err != nil {
+			return results, err
+		}
+		var slow result
+		slow, err = b.slowly(ctx, concurrency)
+		results = append(results, slow)
+	}
+	return results, err
+}
+
+func (b *bench) instant(ctx context.Context) ([]result, error) {
+	db, after, err := b.changed(ctx, b.posts)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	bodies, err := b.bodies(ctx, db, after)
+	if err != nil {
+		return nil, err
+	}
+	r := result{name: fmt.Sprintf("%s changes -> webhook, 64 at a time", amount(b.posts))}
+	var runs series
+	var each, peaks []float64
+	for i := range b.pairs {
+		var raw *ledger
+		var ours posted
+		err := alternate(i, func() (err error) {
+			raw, err = b.postAll(ctx, bodies, after)
+			return err
+		}, func() (err error) {
+			ours, err = b.postOnce(ctx, db, after, b.posts, 64, 0, observing("all", entity, "", "%s"), nil)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		cost := float64(ours.processor.Microseconds()) / float64(b.posts)
+		runs.add(ours.rate(), raw.rate())
+		each, peaks = append(each, cost), append(peaks, ours.peak)
+		r.add(ours.counts())
+		b.note("%s: %s against %s, %.1f us, %.1f MiB", r.name, thousands(ours.rate()), thousands(raw.rate()), cost, ours.peak)
+	}
+	r.ours, r.against, r.ratio = thousands(median(runs.ours)), "bare client "+thousands(median(runs.against)), median(runs.ratios)
+	r.limits = []limit{atLeast(r.ratio, 0.8, "%.2f x")}
+	cost := result{name: "  processor of observer for each webhook", ours: fmt.Sprintf("%.1f us", median(each)), limits: []limit{atMost(median(each), 40, "%.0f us")}}
+	peak := result{name: "  memory meanwhile, at most", ours: fmt.Sprintf("%.1f MiB", median(peaks))}
+	return []result{r, cost, peak}, nil
+}
+
+// slowly measures against a receiver that takes 50 ms for each answer.
+func (b *bench) slowly(ctx context.Context, concurrency int) (result, error) {
+	const takes = 50 * time.Millisecond
+	want := int64(concurrency) * int64(b.slow/takes)
+	ideal := float64(concurrency) / takes.Seconds()
+	r := result{name: fmt.Sprintf("  the same, receiver takes 50 ms, %d at a time", concurrency), against: "at best " + thousands(ideal)}
+	db, after, err := b.changed(ctx, want)
+	if err != nil {
+		return r, err
+	}
+	defer db.Close()
+	var rates []float64
+	for range min(b.pairs, 3) { // waiting varies little
+		run, err := b.postOnce(ctx, db, after, want, concurrency, takes, observing("all", entity, "", "%s"), nil)
+		if err != nil {
+			return r, err
+		}
+		rates = append(rates, run.rate())
+		r.add(run.counts())
+		b.note("%s: %s against %s", r.name, thousands(run.rate()), thousands(ideal))
+	}
+	r.ours, r.ratio = thousands(median(rates)), median(rates)/ideal
+	r.limits = []limit{atLeast(r.ratio, 0.95, "%.2f x")}
+	return r, nil
+}
+
+// postOnce delivers what the log has after the mark. observers has %s where the action stands; keep is given the bodies.
+func (b *bench) postOnce(ctx context.Context, db *database, after, want int64, concurrency int, takes time.Duration, observers string, keep func(body []byte)) (run posted, err error) {
+	run.ledger = newLedger(after, want, b.entities)
+	run.keep = keep
+	to, err := receive(ctx, takes, run.arrived, run.answer)
+	if err != nil {
+		return run, err
+	}
+	defer func() { err = errors.Join(err, to.close()) }()
+	listener := b.name("listener")
+	if err := db.fromMark(ctx, listener); err != nil {
+		return run, err
+	}
+	c, err := b.observe(ctx, setup{database: db.url, listener: listener, concurrency: concurrency, observers: fmt.Sprintf(observers, postTo(to.url()))}, spec{})
+	if err != nil {
+		return run, err
+	}
+	if err := run.wait(ctx); err != nil {
+		return run, errors.Join(err, c.kill())
+	}
+	if run.now, run.peak, err = c.memory(); err != nil {
+		return run, errors.Join(err, c.kill())
+	}
+	run.processor, err = c.stop()
+	return run, err
+}
+
+// bodies runs the observer once, which warms everything up, and returns a file with what it posted.
+func (b *bench) bodies(ctx context.Context, db *database, after int64) (string, error) {
+	var mu sync.Mutex
+	var text bytes.Buffer
+	_, err := b.postOnce(ctx, db, after, b.posts, 64, 0, observing("all", entity, "", "%s"), func(body []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		text.Write(body)
+		text.WriteByte('\n')
+	})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(b.dir, b.name("bodies"))
+	return file, os.WriteFile(file, text.Bytes(), 0o600)
+}
+
+// postAll posts the bodies with a bare client.
+func (b *bench) postAll(ctx context.Context, bodies string, after int64) (l *ledger, err error) {
+	l = newLedger(after, b.posts, b.entities)
+	to, err := receive(ctx, 0, l.arrived, l.answer)
+	if err != nil {
+		return l, err
+	}
+	defer func() { err = errors.Join(err, to.close()) }()
+	c, err := b.start(ctx, spec{Role: "post", URL: to.url(), Bodies: bodies, Workers: 64})
+	if err != nil {
+		return l, err
+	}
+	if _, err := c.report(ctx); err != nil {
+		return l, err
+	}
+	return l, errors.Join(l.wait(ctx), c.end())
+}
