@@ -113,7 +113,9 @@ func TestEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		},
 		"a list is separated by commas": {
 			map[string]string{"FRAISEQL_SECURITY_ALLOW_CIDRS": "10.0.0.0/8, 192.0.2.0/24"},
-			"security.allow_cidrs", []string{"10.0.0.0/8", "192.0.2.0/24"}, "env:FRAISEQL_SECURITY_ALLOW_CIDRS",
+			"security.allow_cidrs",
+			[]string{"10.0.0.0/8", "192.0.2.0/24"},
+			"env:FRAISEQL_SECURITY_ALLOW_CIDRS",
 		},
 		"another word for a transport":  {map[string]string{"FRAISEQL_OBSERVER_TRANSPORT": "memory"}, "transport.transport", "in_memory", "env:FRAISEQL_OBSERVER_TRANSPORT"},
 		"a third word for a transport":  {map[string]string{"FRAISEQL_OBSERVER_TRANSPORT": "inmemory"}, "transport.transport", "in_memory", "env:FRAISEQL_OBSERVER_TRANSPORT"},

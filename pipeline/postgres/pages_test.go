@@ -59,12 +59,14 @@ func TestPlansKeepToTheirIndexes(t *testing.T) {
 		forbid []string
 	}{
 		"probe": {
-			q.of(500).probe, []any{"900", "{800,801}", "observer"},
+			q.of(500).probe,
+			[]any{"900", "{800,801}", "observer"},
 			[]string{"Index Cond: (tx_id >= '900'::xid8)", "Index Cond: ((tx_id >= x.id) AND (tx_id <= x.id))"},
 			[]string{"Seq Scan on tb_entity_change_log", "tb_entity_change_log_pkey"},
 		},
 		"page": {
-			q.of(500).page, []any{"700:700:", "{690}", int64(1000), "900:900:", int64(1)},
+			q.of(500).page,
+			[]any{"700:700:", "{690}", int64(1000), "900:900:", int64(1)},
 			[]string{"using tb_entity_change_log_pkey", "Index Cond: ((tx_id >= x.id) AND (tx_id <= x.id)"},
 			[]string{"Seq Scan on tb_entity_change_log"},
 		},
