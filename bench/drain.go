@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 )
 
 // page is how many rows both sides of a drain read at a time: the program's default batch_size.
@@ -21,7 +22,7 @@ func (b *bench) drain(ctx context.Context) ([]result, error) {
 func (b *bench) drainBehind(ctx context.Context, retained int64) (result, error) {
 	r := result{name: fmt.Sprintf("drain %s -> no-op", amount(b.backlog))}
 	if retained > 0 {
-		r.name += fmt.Sprintf(" behind %s", amount(retained))
+		r.name += " behind " + amount(retained)
 	}
 	db, after, err := b.backlogged(ctx, retained)
 	if err != nil {
@@ -132,5 +133,5 @@ func amount(n int64) string {
 	case n >= 1000:
 		return fmt.Sprintf("%.3g k", float64(n)/1000)
 	}
-	return fmt.Sprint(n)
+	return strconv.FormatInt(n, 10)
 }

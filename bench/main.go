@@ -45,7 +45,7 @@ func run() error {
 		b.sizes = small
 	}
 	if *pairs > 0 {
-		b.sizes.pairs = *pairs
+		b.pairs = *pairs
 	}
 	chosen, err := choose(*only)
 	if err != nil {
@@ -54,7 +54,7 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	results, err := b.measure(ctx, chosen)
-	print(os.Stdout, describe(), results)
+	printTable(os.Stdout, describe(), results)
 	if err == nil && !*quick && !allReached(results) {
 		err = errMissed
 	}

@@ -10,12 +10,11 @@ import (
 
 // result is one line of the table.
 type result struct {
-	name     string
-	ours     string // the median, with its unit
-	against  string // the median of what it is held against, "" where there is nothing
-	ratio    float64
-	limits   []limit
-	measured bool // a figure without a number to reach
+	name    string
+	ours    string // the median, with its unit
+	against string // the median of what it is held against, "" where there is nothing
+	ratio   float64
+	limits  []limit
 	counts
 }
 
@@ -69,7 +68,7 @@ func allReached(results []result) bool {
 	return !slices.ContainsFunc(results, func(r result) bool { return r.verdict() == "FAIL" })
 }
 
-func print(w io.Writer, machine string, results []result) {
+func printTable(w io.Writer, machine string, results []result) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "row\tobserver\tagainst\tratio\tneeded\tlost\ttwice\tdisordered\t")
 	for _, r := range results {

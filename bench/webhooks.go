@@ -42,7 +42,7 @@ func (b *bench) instant(ctx context.Context) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := result{name: fmt.Sprintf("%s changes -> webhook, 64 at a time", amount(b.posts))}
+	r := result{name: amount(b.posts) + " changes -> webhook, 64 at a time"}
 	var runs series
 	var each, peaks []float64
 	for i := range b.pairs {

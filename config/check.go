@@ -47,7 +47,7 @@ func (d *decoder) accept(p Problem) {
 	}
 }
 
-const urlForm = "postgres://user:password@host:5432/database"
+const urlForm = "postgres://user:password@host:5432/database" //nolint:gosec // the form to write, no credential
 
 func (d *decoder) checkPostgres() {
 	pg := &d.cfg.Transport.Postgres

@@ -84,7 +84,7 @@ func (d *decoder) tables(dst reflect.Value, f field, n *node, path string) {
 	dst.Set(reflect.MakeSlice(dst.Type(), len(n.items), len(n.items)))
 	for i, item := range n.items {
 		p := at(path, i)
-		if a, ok := dst.Index(i).Addr().Interface().(*Action); ok {
+		if a, ok := reflect.TypeAssert[*Action](dst.Index(i).Addr()); ok {
 			d.action(a, item, p)
 			continue
 		}

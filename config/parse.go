@@ -27,8 +27,7 @@ func parse(file string, data []byte) (*node, *Problem) {
 
 func syntaxProblem(file string, data []byte, err error) *Problem {
 	p := &Problem{Position: Position{File: file, Line: 1, Col: 1}, Message: "is not TOML: " + strings.TrimPrefix(err.Error(), "toml: ")}
-	var syntax *toml.DecodeError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, col := syntax.Position()
 		p.Position = newLines(file, data).inLine(line, col)
 	}
@@ -101,10 +100,10 @@ func (m *marker) value(path string, v *unstable.Node) {
 	it := v.Children()
 	for i := 0; it.Next(); i++ {
 		item := it.Node()
-		switch {
-		case v.Kind == unstable.InlineTable:
+		switch v.Kind {
+		case unstable.InlineTable:
 			m.keyValue(path, item)
-		case v.Kind == unstable.Array:
+		case unstable.Array:
 			if item.Raw.Length > 0 {
 				m.places[at(path, i)] = place{value: m.lines.at(int(item.Raw.Offset))}
 			}

@@ -56,7 +56,7 @@ func TestSchemaRefusesMistakes(t *testing.T) {
 	const action = "[[observers.actions]]\ntype = \"webhook\"\nurl = \"https://example.com\"\n"
 	const observer = "[[observers]]\nentity = \"Order\"\n"
 	tests := map[string]string{
-		"an unknown table":                   "[transpot]",
+		"an unknown table":                   "[transporter]",
 		"an unknown key":                     "[redis]\npoolsize = 1",
 		"a number that is too large":         "[redis]\npool_size = 100000",
 		"a number that is too small":         "[redis]\npool_size = 0",
@@ -105,7 +105,7 @@ func TestSchemaDescribesEveryKey(t *testing.T) {
 	require.NoError(t, json.Unmarshal(data, &root))
 	for _, s := range cfg.Merged() {
 		table := root
-		for _, key := range strings.Split(s.Key, ".") {
+		for key := range strings.SplitSeq(s.Key, ".") {
 			properties, ok := table["properties"].(map[string]any)
 			require.True(t, ok, s.Key)
 			table, ok = properties[key].(map[string]any)

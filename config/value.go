@@ -16,10 +16,10 @@ func (d *decoder) value(dst reflect.Value, f field, n *node, path string) {
 	if n.bad {
 		return
 	}
-	switch k := f.typ.Kind(); {
-	case k == reflect.Slice:
+	switch f.typ.Kind() {
+	case reflect.Slice:
 		d.list(dst, f, n, path)
-	case k == reflect.Map:
+	case reflect.Map:
 		d.mapping(dst, f, n, path)
 	default:
 		d.scalar(dst, f, n, path)

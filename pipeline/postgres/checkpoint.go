@@ -141,7 +141,7 @@ func (s *session) load(ctx context.Context) (checkpoint, error) {
 		return checkpoint{}, fmt.Errorf("load checkpoint: %w", err)
 	case c.system != system:
 		return checkpoint{}, fmt.Errorf("%w: run: observer checkpoint set %s --to now|beginning", ErrWrongCluster, name)
-	case len(c.starts) != len(c.image.pending):
+	case len(c.starts) != len(c.pending):
 		return checkpoint{}, fmt.Errorf("load checkpoint: pending and starts differ in length: run: observer checkpoint set %s --to TIMESTAMP", name)
 	}
 	s.r.started = true

@@ -94,13 +94,6 @@ func (c *cursor) remove(e *entry) {
 	c.pending--
 }
 
-// replace puts e, which is not linked, in the place of old.
-func (c *cursor) replace(old, e *entry) {
-	c.remove(old)
-	e.pk = old.pk
-	c.add(e)
-}
-
 // image is what the checkpoint row holds.
 type image struct {
 	position

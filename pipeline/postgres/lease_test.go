@@ -59,7 +59,7 @@ func TestStandbyTakesOverFromALeaderThatStopped(t *testing.T) {
 	r2 := h.reader(next)
 	require.Equal(t, numbers(1, 2), keys(r2.take(2)))
 	r.ack(items...)
-	require.ErrorIs(t, r.Reader.store(t.Context(), h.pool, image{position: position{from: beginning}, pending: []int64{}, starts: []int32{}}, 1), ErrDeposed)
+	require.ErrorIs(t, r.store(t.Context(), h.pool, image{position: position{from: beginning}, pending: []int64{}, starts: []int32{}}, 1), ErrDeposed)
 	old.suspend.Store(false) // as SIGCONT does
 	select {
 	case <-old.Lost():

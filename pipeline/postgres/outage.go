@@ -9,7 +9,7 @@ func (r *Reader) attach(c checkpoint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cursor = cursor{position: c.position, epoch: c.epoch}
-	for i, pk := range c.image.pending {
+	for i, pk := range c.pending {
 		e := &entry{pk: pk, prior: c.starts[i], state: stored}
 		if c.alone != nil && *c.alone == pk && int(e.prior) >= r.cfg.MaxDeliver {
 			e.prior = poisoned

@@ -22,8 +22,8 @@ func (h *rig) storedPending(n int) {
 		if err != nil {
 			return err
 		}
-		if len(c.image.pending) != n {
-			return fmt.Errorf("%d rows are pending, not %d", len(c.image.pending), n)
+		if len(c.pending) != n {
+			return fmt.Errorf("%d rows are pending, not %d", len(c.pending), n)
 		}
 		return nil
 	})
@@ -111,7 +111,6 @@ func TestDeletingTheCheckpointDeliversTheLogAgain(t *testing.T) {
 	r.close()
 
 	h.exec(`delete from public.tb_observer_checkpoint`)
-	r = h.reader(lease)
 	require.NoError(t, lease.Release(t.Context()))
 	lease = h.acquire()
 	require.False(t, lease.First())
@@ -257,7 +256,7 @@ func TestSessionsThatAreTerminatedLoseAndDoubleNothing(t *testing.T) {
 		}
 	}()
 	w.write(ctx, h, 6)
-	w.settle(t, c, 0)
+	w.settle(t, c)
 	t.Logf("%d changes committed", len(w.committed))
 	c.stop()
 	r.close()
@@ -278,7 +277,7 @@ func TestPostgresCrashesWhileTheReaderRuns(t *testing.T) {
 		w.write(ctx, h, 4)
 		cancel()
 		last := h.burn(2000)
-		h.pollNow(r)
+		h.pollNow()
 		cluster.Stop(t, "immediate")
 		cluster.Start(t)
 		h.pool.Reset()
@@ -293,7 +292,7 @@ func TestPostgresCrashesWhileTheReaderRuns(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	w.write(ctx, h, 4)
-	w.settle(t, c, 0)
+	w.settle(t, c)
 	require.Positive(t, reused, "transaction ids were never given out again: the test showed nothing")
 	c.stop()
 	r.close()
@@ -315,7 +314,7 @@ func (h *rig) burn(n int) (last uint64) {
 }
 
 // pollNow wakes the reader so that it takes a snapshot, and gives it the time for that.
-func (h *rig) pollNow(r *readerRig) {
+func (h *rig) pollNow() {
 	h.tb.Helper()
 	h.exec(`set synchronous_commit = off`)
 	h.exec(`notify fraiseql_events`)

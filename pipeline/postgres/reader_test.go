@@ -2,8 +2,8 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"strconv"
 	"testing"
 	"time"
 
@@ -150,7 +150,7 @@ func keys(items []window.Item) []string {
 func numbers(from, to int) []string {
 	var list []string
 	for i := from; i <= to; i++ {
-		list = append(list, fmt.Sprint(i))
+		list = append(list, strconv.Itoa(i))
 	}
 	return list
 }

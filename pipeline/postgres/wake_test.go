@@ -34,7 +34,7 @@ func TestTwoSleepersMissNoWake(t *testing.T) {
 	}
 	all.Wait()
 	for i, c := range receivers {
-		w.settle(t, c, 0)
+		w.settle(t, c)
 		c.mu.Lock()
 		slices.Sort(c.late)
 		n := len(c.late)
@@ -93,7 +93,7 @@ func TestReaderBehindATransactionPoolingProxy(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	w.write(ctx, direct, 4)
-	w.settle(t, c, 0)
+	w.settle(t, c)
 	require.Greater(t, c.count(), 100)
 	c.stop()
 	r.close()
