@@ -18,12 +18,18 @@ import (
 const (
 	retryPause     = time.Second     // between two tries at what a lost server interrupted
 	wakeRetryMax   = time.Minute     // between two tries at the wake-up trigger, each of which holds writers up
-	pingEvery      = 2 * time.Second // how often a silent server shows in /readyz
+	probeEvery     = 2 * time.Second // how soon what stalls shows in /readyz
 	releaseTimeout = 5 * time.Second // for giving the lease back at the end
 	parkedAhead    = 256             // parked deliveries handed out at the same time
-	postgresCheck  = "postgres"      // name of the readiness check
-	postgresFix    = "check that the server runs and that transport.postgres.url reaches it"
+
+	// Readiness checks, and what to do when they fail.
+	postgresCheck = "postgres"
+	postgresFix   = "check that the server runs and that transport.postgres.url reaches it"
+	readingCheck  = "change_log"
+	readingFix    = "it goes on by itself once the error is gone; the log tells more"
 )
+
+var errLeaseNotRenewed = errors.New("the lease could not be renewed for three seconds: no action is started until it is")
 
 // runPostgres reads the change log whenever this process leads, and stands by while another does.
 func (p *Pipeline) runPostgres(ctx context.Context) error {
@@ -37,7 +43,7 @@ func (p *Pipeline) runPostgres(ctx context.Context) error {
 	p.health.OK(postgresCheck)
 	group, ctx := errgroup.WithContext(ctx)
 	tried := make(chan struct{})
-	group.Go(func() error { p.ping(ctx, pool); return nil })
+	group.Go(func() error { p.probe(ctx, postgresCheck, postgresFix, pool.Ping); return nil })
 	group.Go(func() error { return p.installWake(ctx, pool, cfg, sync.OnceFunc(func() { close(tried) })) })
 	group.Go(func() error {
 		<-tried
@@ -157,33 +163,45 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	if err != nil {
 		return err
 	}
-	var beside errgroup.Group
-	beside.Go(func() error {
-		p.report(ctx, func(ctx context.Context) (int64, time.Duration, int64, error) {
-			n, err := dead.Count(ctx, postgres.DeadLetterFilter{})
-			s := reader.Stats()
-			return s.Backlog, s.OldestAge, int64(n), err
-		})
-		return nil
-	})
-	beside.Go(func() error {
+	var beside sync.WaitGroup
+	beside.Go(func() { p.report(ctx, figuresOf(reader, dead)) })
+	beside.Go(func() { p.watchReading(ctx, reader, lease) })
+	beside.Go(func() {
 		postgres.RunRetention(ctx, postgres.RetentionConfig{DB: pool, Days: cfg.RetentionDays, Held: lease.Held, Log: p.log})
-		return nil
 	})
-	beside.Go(func() error {
+	beside.Go(func() {
 		select {
 		case <-lease.Lost():
 			cancel()
 		case <-ctx.Done():
 		}
-		return nil
 	})
 	err = p.serve(ctx, wiring{
 		sources:    []source{{"*", events}, {"retries", parked}},
 		retryQueue: queue, deadLetters: dead, held: lease.Held,
 	})
 	cancel()
-	return errors.Join(err, beside.Wait())
+	beside.Wait()
+	return err
+}
+
+func figuresOf(reader *postgres.Reader, dead *postgres.DeadLetters) figures {
+	return func(ctx context.Context) (int64, time.Duration, int64, error) {
+		n, err := dead.Count(ctx, postgres.DeadLetterFilter{})
+		s := reader.Stats()
+		return s.Backlog, s.OldestAge, int64(n), err
+	}
+}
+
+// watchReading shows in /readyz why nothing is read or started, although the server may answer.
+func (p *Pipeline) watchReading(ctx context.Context, reader *postgres.Reader, lease *postgres.Lease) {
+	p.probe(ctx, readingCheck, readingFix, func(context.Context) error {
+		if !lease.Held() {
+			return errLeaseNotRenewed
+		}
+		return reader.Stats().Err
+	})
+	p.health.OK(readingCheck) // a standby reads nothing
 }
 
 // over returns a subscriber with one subscription, which is to read driver.
@@ -198,16 +216,16 @@ func (p *Pipeline) over(driver window.Driver, size, batch int) (*window.Subscrib
 	return s, nil
 }
 
-// ping shows in /readyz whether the server answers.
-func (p *Pipeline) ping(ctx context.Context, pool *pgxpool.Pool) {
-	for pause(ctx, pingEvery) {
-		ask, cancel := context.WithTimeout(ctx, pingEvery)
-		err := pool.Ping(ask)
+// probe asks again and again, until ctx ends, and shows in /readyz what the answer is.
+func (p *Pipeline) probe(ctx context.Context, check, fix string, ask func(context.Context) error) {
+	for pause(ctx, probeEvery) {
+		patience, cancel := context.WithTimeout(ctx, probeEvery)
+		err := ask(patience)
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			p.health.Fail(postgresCheck, postgres.Diagnose(err).Error(), postgresFix)
+			p.health.Fail(check, postgres.Diagnose(err).Error(), fix)
 		} else {
-			p.health.OK(postgresCheck)
+			p.health.OK(check)
 		}
 	}
 }

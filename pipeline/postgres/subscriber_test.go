@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -9,6 +8,9 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/pipeline/window"
+	"github.com/fraiseql/observer/pipeline/window/windowtest"
 )
 
 // universal runs Watermill's conformance suite over a window of the given size.
@@ -43,4 +45,14 @@ func TestUniversalSuiteInOrder(t *testing.T) {
 	universal(t, 1, tests.TestPubSub)
 }
 
-var _ = context.Background
+func TestSecondSuite(t *testing.T) {
+	h := newTestRig(t)
+	windowtest.Run(t, func(t *testing.T, size int) (message.Publisher, *window.Subscriber) {
+		t.Helper()
+		pub, err := NewPublisher(wsql.BeginnerFromPgx(h.pool))
+		require.NoError(t, err)
+		sub, err := NewSubscriber(SubscriberConfig{Pool: h.pool, Config: h.cfg, Name: "group", Size: size, DrainTimeout: 10 * time.Second, Log: h.log})
+		require.NoError(t, err)
+		return pub, sub
+	})
+}

@@ -1,0 +1,152 @@
+// Package examples holds configurations that CI runs, as the README says that a person should.
+package examples
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/internal/testenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+var fence = regexp.MustCompile("(?s)```bash\n(.*?)```")
+
+// commands returns the blocks of commands in a section of the README.
+func commands(t *testing.T, section string) []string {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(text), "\n## "+section+"\n")
+	require.True(t, found, "the README has no section %q", section)
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	var blocks []string
+	for _, match := range fence.FindAllStringSubmatch(rest, -1) {
+		blocks = append(blocks, strings.TrimSpace(match[1]))
+	}
+	return blocks
+}
+
+// checkout copies what a person who has just cloned the repository has.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dir, path[len(".."):])
+		switch {
+		case d.IsDir() && slices.Contains([]string{".git", "bin"}, d.Name()):
+			return fs.SkipDir
+		case d.IsDir():
+			return os.MkdirAll(to, 0o755)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, content, 0o644)
+	}))
+	return dir
+}
+
+func shell(ctx context.Context, dir, script string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir = dir
+	return cmd
+}
+
+func TestTheQuickstartFiresWithoutAnyService(t *testing.T) {
+	t.Parallel()
+	cmd := shell(t.Context(), "..", commands(t, "Five minutes")[0])
+	var log strings.Builder
+	cmd.Stderr = &log
+	summary, err := cmd.Output()
+	require.NoError(t, err, log.String())
+	require.Contains(t, string(summary), "5 events, 2 matched, 2 delivered, 0 dead letters")
+	require.Contains(t, log.String(), "order 1 was shipped to Ada, before it was new")
+	require.Contains(t, log.String(), "a large order: 4200.50 from Grace")
+}
+
+// TestTheFiveMinutesAgainstPostgres runs the README's commands as they stand there, but for the addresses.
+func TestTheFiveMinutesAgainstPostgres(t *testing.T) {
+	t.Parallel()
+	url, dir := testenv.Postgres(t), checkout(t)
+	arrived := make(chan string, 1)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // a test that needs more of it fails below
+		arrived <- r.URL.Path + " " + string(body)
+	}))
+	t.Cleanup(receiver.Close)
+	db, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close(context.Background())) })
+	_, err = db.Exec(t.Context(), `create table orders (id bigint primary key, customer text, status text); insert into orders values (1, 'Ada "A"', 'new')`)
+	require.NoError(t, err)
+	example := filepath.Join(dir, "examples", "01-postgresql-only.toml")
+	text, err := os.ReadFile(example)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(example, []byte(strings.ReplaceAll(string(text), "http://localhost:9000", receiver.URL)), 0o600))
+
+	script := regexp.MustCompile(`postgres://\S+`).ReplaceAllLiteralString(commands(t, "Five minutes")[1], "'"+url+"'")
+	lines := strings.Split(script, "\n")
+	lines[len(lines)-1] = "exec " + lines[len(lines)-1] // so that the signal below reaches it
+	observer := shell(t.Context(), dir, "export FRAISEQL_ADMIN_LISTEN=127.0.0.1:0\n"+strings.Join(lines, "\n"))
+	log, err := observer.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, observer.Start())
+	leads := make(chan struct{})
+	var all strings.Builder
+	go func() {
+		for scan := bufio.NewScanner(log); scan.Scan(); {
+			fmt.Fprintln(&all, scan.Text())
+			if strings.Contains(scan.Text(), "msg=leading listener=") {
+				close(leads)
+			}
+		}
+		close(arrived)
+	}()
+	select {
+	case <-leads:
+	case <-arrived:
+		t.Fatalf("it ended: %v\n%s", observer.Wait(), all.String())
+	}
+	_, err = db.Exec(t.Context(), `update orders set status = 'shipped' where id = 1`)
+	require.NoError(t, err)
+	require.Equal(t, `/hooks/shipped {"order": 1, "customer": "Ada \"A\"", "note": "was new"}`, <-arrived)
+	require.NoError(t, observer.Process.Signal(syscall.SIGTERM))
+	<-arrived
+	require.NoError(t, observer.Wait(), all.String())
+	require.Contains(t, all.String(), `UPDATE of order 1`)
+}
+
+func TestEveryExampleIsValid(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.toml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		cmd := exec.CommandContext(t.Context(), "go", "run", "../cmd/observer", "--config", file, "--validate")
+		cmd.Env = append(os.Environ(), "DATABASE_URL=postgres://app:secret@localhost:5432/shop")
+		output, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s: %s", file, output)
+		require.NotContains(t, string(output), "warning", file)
+	}
+}
