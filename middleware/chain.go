@@ -17,6 +17,7 @@ import (
 //	dead letter  ends what failed for good
 //	retry        parks what may succeed later
 //	attempts     remembers the failure
+//	recover      a panic of the team's is a failed attempt
 //	team         the team's own, outer first
 //	recover      a panic of the action is a failed attempt
 //	timeout      bounds the attempt
@@ -42,10 +43,13 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		Settle(c.Log),
 		Metrics(c.Metrics, c.Observer, c.Action, c.Kind),
 		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
-		Retry(c.Retry, c.RetryQueue),
+		Retry(c.Retry, c.RetryQueue, c.Log.With(slog.String("observer", c.Observer), slog.String("action", c.Action))),
 		Attempts,
 	}
-	list = append(list, c.Team...)
+	if len(c.Team) > 0 {
+		list = append(list, Recover(c.Log))
+		list = append(list, c.Team...)
+	}
 	list = append(list, Recover(c.Log), Timeout(c.Timeout))
 	if c.Held != nil {
 		list = append(list, Fence(c.Held))

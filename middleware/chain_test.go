@@ -91,7 +91,7 @@ func TestOutcomesOfADelivery(t *testing.T) {
 		doNotLogs string
 	}{
 		"success is an ack":                        {action: fails(nil), result: "success"},
-		"a failure is parked":                      {action: fails(boom), parked: 1, result: "parked"},
+		"a failure is parked":                      {action: fails(boom), parked: 1, result: "parked", logs: "level=WARN msg=\"deliveries fail and are parked\" observer=o action=a error=boom"},
 		"the last attempt becomes a dead letter":   {action: fails(boom), earlier: 2, dead: 1, result: "dead_letter"},
 		"a permanent failure is not tried again":   {action: fails(event.Permanent(boom)), dead: 1, result: "dead_letter"},
 		"a panic is a failed attempt":              {action: func(*message.Message) ([]*message.Message, error) { panic("oh") }, parked: 1, result: "parked", logs: "panic in a handler"},
@@ -200,6 +200,26 @@ func TestTeamMiddlewareStandsAroundTheActionOuterFirst(t *testing.T) {
 		return nil, nil
 	}))
 	require.Equal(t, "outer inner action", strings.Join(order, " "))
+}
+
+func TestAPanicOfTheTeamsIsAFailedAttempt(t *testing.T) {
+	r := newRig()
+	r.chain.Team = []message.HandlerMiddleware{func(message.HandlerFunc) message.HandlerFunc {
+		return func(*message.Message) ([]*message.Message, error) { panic("oh") }
+	}}
+	require.NoError(t, r.run(t.Context(), 0, fails(nil)))
+	require.Len(t, r.stores.parked, 1)
+	require.NoError(t, r.run(t.Context(), 2, fails(nil)))
+	require.Len(t, r.stores.dead, 1)
+}
+
+func TestMessagesOfTheTeamsGoNowhere(t *testing.T) {
+	handler := middleware.Settle(slog.New(slog.DiscardHandler))(func(*message.Message) ([]*message.Message, error) {
+		return message.Messages{message.NewMessage("more", nil)}, nil
+	})
+	settled, err := handler(message.NewMessage("e", nil))
+	require.NoError(t, err)
+	require.Empty(t, settled, "the router has no topic for them, and would call it a failure")
 }
 
 func TestDelays(t *testing.T) {

@@ -25,11 +25,8 @@ func Metrics(m *metrics.Metrics, observer, action, kind string) message.HandlerM
 			took.Observe(time.Since(start).Seconds())
 			result := outcome(err)
 			results[result].Inc()
-			switch result {
-			case "parked":
+			if result == "parked" {
 				m.Retries.Inc()
-			case "dead_letter":
-				m.DeadLetters.Inc()
 			}
 			return msgs, err
 		}

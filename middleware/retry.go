@@ -3,12 +3,14 @@ package middleware
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/outage"
 )
 
 // retryAfterLimit caps what a receiver may ask for.
@@ -17,7 +19,8 @@ const retryAfterLimit = time.Hour
 // Retry parks a delivery whose attempt failed: it is stored with its due time and settles as event.ErrParked, so that
 // waiting holds no slot and survives a restart. A permanent error, and the last attempt's, come out marked
 // event.Permanent. It counts the attempts that [Attempts] wrote.
-func Retry(cfg RetryConfig, queue RetryQueue) message.HandlerMiddleware {
+func Retry(cfg RetryConfig, queue RetryQueue, log *slog.Logger) message.HandlerMiddleware {
+	trouble := outage.New(log, "deliveries fail and are parked", "")
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			msgs, err := next(msg)
@@ -32,6 +35,7 @@ func Retry(cfg RetryConfig, queue RetryQueue) message.HandlerMiddleware {
 			if parkErr := queue.Park(msg.Context(), d, due); parkErr != nil {
 				return nil, fmt.Errorf("park delivery: %w", errors.Join(parkErr, err))
 			}
+			trouble.Failed(err)
 			return nil, event.ErrParked
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fraiseql/observer/internal/outage"
 	"github.com/fraiseql/observer/pipeline/postgres"
 	"github.com/fraiseql/observer/pipeline/window"
 )
@@ -19,7 +20,7 @@ const (
 	retryPause     = time.Second     // between two tries at what a lost server interrupted
 	wakeRetryMax   = time.Minute     // between two tries at the wake-up trigger, each of which holds writers up
 	probeEvery     = 2 * time.Second // how soon what stalls shows in /readyz
-	releaseTimeout = 5 * time.Second // for giving the lease back at the end
+	releaseTimeout = time.Second     // for giving the lease back at the end, which else expires
 	parkedAhead    = 256             // parked deliveries handed out at the same time
 
 	// Readiness checks, and what to do when they fail.
@@ -71,10 +72,12 @@ func endOf(ctx context.Context, err error) error {
 // prepare connects and sees to it that the database has our objects. It waits, and says so in /readyz, for a server that
 // does not answer.
 func (p *Pipeline) prepare(ctx context.Context, cfg postgres.Config) (*pgxpool.Pool, error) {
+	trouble := outage.New(p.log, "waiting for postgres", "postgres answers")
 	for {
 		pool, err := postgres.Connect(ctx, cfg, p.log)
 		if err == nil {
 			if err = p.prepareSchema(ctx, pool, cfg); err == nil {
+				trouble.OK()
 				return pool, nil
 			}
 			pool.Close()
@@ -83,7 +86,7 @@ func (p *Pipeline) prepare(ctx context.Context, cfg postgres.Config) (*pgxpool.P
 			return nil, err
 		}
 		p.health.Fail(postgresCheck, err.Error(), postgresFix)
-		p.log.Warn("waiting for postgres", slog.Any("error", err))
+		trouble.Failed(err)
 		pause(ctx, retryPause)
 	}
 }
@@ -118,7 +121,6 @@ func (p *Pipeline) installWake(ctx context.Context, pool *pgxpool.Pool, cfg post
 
 // takeTurn waits for the lease and leads until ctx ends or another process takes over.
 func (p *Pipeline) takeTurn(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) error {
-	p.metrics.Leader.Set(0)
 	lease, err := postgres.Acquire(ctx, postgres.LeaseConfig{
 		Pool: pool, Config: cfg, Name: cfg.ListenerName, StartFrom: cfg.StartFrom, Log: p.log,
 		Standby: func() { p.health.Become("standby") },
@@ -148,7 +150,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	maxDeliver := p.plan.cfg.Transport.NATS.JetStream.MaxDeliver
-	reader := postgres.NewReader(postgres.ReaderConfig{Config: cfg, Pool: pool, Lease: lease, MaxDeliver: maxDeliver, Log: p.log})
+	reader := postgres.NewReader(postgres.ReaderConfig{Config: cfg, Pool: pool, Lease: lease, MaxDeliver: maxDeliver, MarksStarts: true, Log: p.log})
 	queue, err := postgres.NewRetryQueue(postgres.RetryQueueConfig{DB: pool, Listener: cfg.ListenerName, Fence: lease, MaxDeliver: maxDeliver, Log: p.log})
 	if err != nil {
 		return err
@@ -197,10 +199,13 @@ func figuresOf(reader *postgres.Reader, dead *postgres.DeadLetters) figures {
 func (p *Pipeline) watchReading(ctx context.Context, reader *postgres.Reader, lease *postgres.Lease) {
 	p.probe(ctx, readingCheck, readingFix, func(context.Context) error {
 		if !lease.Held() {
+			p.metrics.Leader.Set(0)
 			return errLeaseNotRenewed
 		}
+		p.metrics.Leader.Set(1)
 		return reader.Stats().Err
 	})
+	p.metrics.Leader.Set(0)
 	p.health.OK(readingCheck) // a standby reads nothing
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -16,6 +15,9 @@ import (
 	"github.com/fraiseql/observer/pipeline/dispatch"
 	"github.com/fraiseql/observer/pipeline/window"
 )
+
+// routerClose is how long the router waits, after dispatch has drained, for an action that ignores that its time is up.
+const routerClose = time.Second
 
 // source is one stream of messages: events, or parked deliveries that are due.
 type source struct {
@@ -108,7 +110,8 @@ func (p *Pipeline) newDispatcher(w wiring) (*dispatch.Dispatcher, error) {
 
 // startRouter registers one handler an action and starts the router. It ends by itself when dispatch closes its topics.
 func (p *Pipeline) startRouter(ctx context.Context, d *dispatch.Dispatcher, w wiring) (<-chan error, error) {
-	router, err := message.NewRouter(message.RouterConfig{}, watermill.NewSlogLoggerWithLevelMapping(p.log, quieter))
+	// The router has little to say: its handlers are ours, and report what matters themselves.
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: routerClose}, watermill.NopLogger{})
 	if err != nil {
 		return nil, fmt.Errorf("build router: %w", err)
 	}
@@ -129,9 +132,6 @@ func (p *Pipeline) startRouter(ctx context.Context, d *dispatch.Dispatcher, w wi
 	<-router.Running()
 	return ended, nil
 }
-
-// quieter keeps the router's own life out of the log: its handlers are ours, and report what matters themselves.
-var quieter = map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug, slog.LevelError: slog.LevelDebug}
 
 func (p *Pipeline) handler(a action) message.NoPublishHandlerFunc {
 	return func(msg *message.Message) error {
@@ -171,7 +171,10 @@ type countedDeadLetters struct {
 }
 
 func (p *Pipeline) countDeadLetters(store middleware.DeadLetters) middleware.DeadLetters {
-	return countedDeadLetters{store, func() { p.deadLetters.Add(1) }}
+	return countedDeadLetters{store, func() {
+		p.deadLetters.Add(1)
+		p.metrics.DeadLetters.Inc()
+	}}
 }
 
 func (c countedDeadLetters) Put(ctx context.Context, d *event.Delivery) error {

@@ -1,7 +1,10 @@
 // Package metrics declares every Prometheus metric of the program, once. Labels never hold row data or full URLs.
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
 
 const namespace = "fraiseql_observer"
 
@@ -39,6 +42,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		Leader:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "leader", Help: "1 while this process reads the change log, 0 while it stands by."}),
 	}
 	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Leader)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 

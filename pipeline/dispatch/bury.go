@@ -54,7 +54,7 @@ func (d *Dispatcher) store(ctx context.Context, msg *message.Message, dead *even
 		err := d.cfg.DeadLetter(msg.Context(), dead)
 		if err == nil {
 			d.cfg.Log.Error("event became a dead letter", slog.String("event_id", dead.Event.ID), slog.String("entity", dead.Event.Entity),
-				slog.String("error", dead.Attempts[len(dead.Attempts)-1].Error))
+				slog.String("observer", dead.Observer), slog.String("action", dead.Action), slog.String("error", dead.Attempts[len(dead.Attempts)-1].Error))
 			msg.Ack()
 			return
 		}

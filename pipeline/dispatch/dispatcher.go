@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/window"
 )
 
 // Config describes a [Dispatcher]. Observers is required; a hook that is nil is not called.
@@ -160,17 +162,17 @@ func (d *Dispatcher) route(ctx context.Context, w *work, wanted []*route) {
 		n += len(r.actions)
 	}
 	if n == 0 {
-		w.finish()
+		w.msg.Ack()
 		return
 	}
 	w.expect(n, d.cfg.MaxConcurrentActions)
 	for _, r := range wanted {
 		if r.Sequential {
-			d.enqueue(ctx, &job{work: w, delivery: r.actions[0].delivery(w.event), action: r.actions[0], rest: r.actions[1:]})
+			d.enqueue(ctx, &job{work: w, delivery: r.actions[0].delivery(w), action: r.actions[0], rest: r.actions[1:]})
 			continue
 		}
 		for _, a := range r.actions {
-			d.enqueue(ctx, &job{work: w, delivery: a.delivery(w.event), action: a})
+			d.enqueue(ctx, &job{work: w, delivery: a.delivery(w), action: a})
 		}
 	}
 }
@@ -178,7 +180,11 @@ func (d *Dispatcher) route(ctx context.Context, w *work, wanted []*route) {
 // resume puts a parked delivery back into its lane.
 func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *event.Delivery) {
 	if reason := msg.Metadata.Get(metadataPoison); reason != "" {
-		d.store(ctx, msg, failed(parked, errors.New(reason), "poison"))
+		d.store(ctx, msg, failed(parked, errors.New(reason), cmp.Or(msg.Metadata.Get(window.MetadataPoisonClass), "poison")))
+		return
+	}
+	if parked.Observer == "" { // a replay of a whole event: who wants it now gets it
+		d.route(ctx, &work{msg: msg, event: parked.Event, generation: parked.Generation}, d.match(parked.Event))
 		return
 	}
 	a := d.actions[Topic(parked.Observer, parked.Action)]

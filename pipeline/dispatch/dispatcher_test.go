@@ -267,6 +267,99 @@ func TestDrainingFinishesWhatHasBegunAndLeavesTheRest(t *testing.T) {
 	})
 }
 
+// TestDrainingFinishesALaneForAnEventThatHasBegunElsewhere: otherwise the next process would repeat what succeeded.
+func TestDrainingFinishesALaneForAnEventThatHasBegunElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow, quick := notify("slow"), notify("quick")
+		quick.Name, quick.Match = "q", func(e *event.Event) (bool, error) { return e.ID == "3", nil }
+		r := start(t, dispatch.Config{Observers: []dispatch.Observer{slow, quick}}, func(r *rig, topic string, d *event.Delivery) error {
+			if topic == "o/slow" {
+				advance(time.Second)
+			}
+			r.note("%s %s", topic, d.Event.ID)
+			return nil
+		})
+		running, between, begun, after := msgOf(order("1", "k")), msgOf(order("2", "k")), msgOf(order("3", "k")), msgOf(order("4", "k"))
+		for _, m := range []*message.Message{running, between, begun, after} {
+			r.up <- m
+			synctest.Wait()
+		}
+		r.stop()
+		require.Equal(t, []string{"q/quick 3", "o/slow 1", "o/slow 2", "o/slow 3"}, r.log)
+		require.True(t, acked(running) && acked(between) && acked(begun))
+		require.True(t, nacked(after), "it had not begun")
+	})
+}
+
+func TestAnActionThatIgnoresTheEndIsLeftBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		r := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("a")}}, func(*rig, string, *event.Delivery) error {
+			<-free
+			return nil
+		})
+		ctx, kill := context.WithCancel(t.Context())
+		m := msgOf(order("1", "k"))
+		m.SetContext(event.WithEvent(ctx, event.OfContext(m.Context())))
+		r.up <- m
+		synctest.Wait()
+		kill()
+		begun := time.Now()
+		r.stop()
+		require.Equal(t, time.Second, time.Since(begun))
+		require.True(t, nacked(m), "it is left to the next process")
+		close(free)
+		synctest.Wait()
+	})
+}
+
+// starter counts its starts.
+type starter struct{ n int }
+
+func (s *starter) Start() { s.n++ }
+
+func TestTheDriverLearnsWhenHandlingBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		r := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("a", "b")}, MaxConcurrency: 1}, func(*rig, string, *event.Delivery) error {
+			<-free
+			return nil
+		})
+		var first, second, unwanted starter
+		for m, s := range map[*message.Message]*starter{msgOf(order("1", "k")): &first, msgOf(&event.Event{Type: event.Update, Entity: "Other"}): &unwanted} {
+			m.SetContext(window.WithStarter(m.Context(), s))
+			r.up <- m
+		}
+		synctest.Wait()
+		m := msgOf(order("2", "other"))
+		m.SetContext(window.WithStarter(m.Context(), &second))
+		r.up <- m
+		synctest.Wait()
+		require.Equal(t, []int{1, 0, 0}, []int{first.n, second.n, unwanted.n}, "the second waits for a slot")
+		close(free)
+		synctest.Wait()
+		require.Equal(t, []int{1, 1, 0}, []int{first.n, second.n, unwanted.n})
+		r.stop()
+	})
+}
+
+func TestAReplayOfAWholeEventGoesToWhoWantsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("a", "b")}}, func(r *rig, topic string, d *event.Delivery) error {
+			r.note("%s %d", topic, d.Generation)
+			return nil
+		})
+		whole := &event.Delivery{Event: order("1", "k"), Generation: 2, Attempts: make([]event.Attempt, 1)}
+		m := message.NewMessageWithContext(event.NewContext(context.Background(), whole), "1", nil)
+		r.up <- m
+		synctest.Wait()
+		r.stop()
+		require.ElementsMatch(t, []string{"o/a 2", "o/b 2"}, r.log)
+		require.True(t, acked(m))
+		require.Empty(t, r.dead)
+	})
+}
+
 func TestAParkedDeliveryGoesStraightIntoItsLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := notify("a", "b")

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -15,6 +16,9 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second
 	heldPause  = 20 * time.Millisecond
+	// lastMoment is how long a handler may go on after its message's context was cancelled. What ignores that is left
+	// behind, with its slot.
+	lastMoment = time.Second
 )
 
 // action is one topic and its lanes.
@@ -41,8 +45,8 @@ func newAction(o Observer, name string) *action {
 	return &action{observer: o.Name, name: name, ordered: !o.Unordered, out: make(chan *message.Message), lanes: map[string]*job{}}
 }
 
-func (a *action) delivery(e *event.Event) *event.Delivery {
-	return &event.Delivery{Event: e, Observer: a.observer, Action: a.name}
+func (a *action) delivery(w *work) *event.Delivery {
+	return &event.Delivery{Event: w.event, Observer: a.observer, Action: a.name, Generation: w.generation}
 }
 
 // lane names the lane of an event. An event without an entity id is about no entity that others are about, so it has
@@ -100,11 +104,23 @@ func (a *action) leave(key string, j *job) *job {
 	return j.next
 }
 
+// begunBehind reports whether an event in the lane behind j, or j's own, has begun elsewhere.
+func (a *action) begunBehind(j *job) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for ; j != nil; j = j.next {
+		if j.work.begun.Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // settle lets a sequential observer's next action follow before the lane goes on, so that order holds there too. Behind
 // a delivery that is left to the next process (ok is false) the whole lane is left to it.
 func (d *Dispatcher) settle(ctx context.Context, j *job, ok bool) {
 	if len(j.rest) > 0 && ok {
-		d.enqueue(ctx, &job{work: j.work, delivery: j.rest[0].delivery(j.work.event), action: j.rest[0], rest: j.rest[1:]})
+		d.enqueue(ctx, &job{work: j.work, delivery: j.rest[0].delivery(j.work), action: j.rest[0], rest: j.rest[1:]})
 	} else if len(j.rest) > 0 {
 		j.work.done(len(j.rest), false)
 	}
@@ -113,24 +129,59 @@ func (d *Dispatcher) settle(ctx context.Context, j *job, ok bool) {
 
 // deliver hands j to its handler until that settles it. It reports false when the process ends first.
 func (d *Dispatcher) deliver(ctx context.Context, j *job) bool {
-	for wait := firstPause; d.begin(ctx, j.work); wait = min(2*wait, lastPause) {
+	for wait := firstPause; d.begin(ctx, j); wait = min(2*wait, lastPause) {
 		msg := message.NewMessageWithContext(event.NewContext(j.work.msg.Context(), j.delivery), j.delivery.Event.ID, j.work.msg.Payload)
-		j.action.out <- msg
-		acked := false
-		select {
-		case <-msg.Acked():
-			acked = true
-		case <-msg.Nacked():
-		}
-		d.end(j.work)
-		if acked {
+		switch hand(msg, j.action.out) {
+		case acked:
+			d.end(j.work)
 			return true
+		case ignored:
+			d.cfg.Log.Error("an action goes on although its time is up: it is left behind", slog.String("observer", j.delivery.Observer),
+				slog.String("action", j.delivery.Action), slog.String("event_id", j.delivery.Event.ID))
+			return false
+		case nacked:
+			d.end(j.work)
 		}
 		if !pause(j.work.msg.Context(), ctx.Done(), wait) {
 			return false
 		}
 	}
 	return false
+}
+
+// reply is what became of a message that was handed to its handler.
+type reply int
+
+const (
+	acked reply = iota
+	nacked
+	ignored // neither, although the message's context was cancelled
+)
+
+func hand(msg *message.Message, out chan<- *message.Message) reply {
+	dead := msg.Context().Done()
+	select {
+	case out <- msg:
+	case <-dead:
+		return nacked
+	}
+	select {
+	case <-msg.Acked():
+		return acked
+	case <-msg.Nacked():
+		return nacked
+	case <-dead:
+	}
+	last := time.NewTimer(lastMoment)
+	defer last.Stop()
+	select {
+	case <-msg.Acked():
+		return acked
+	case <-msg.Nacked():
+		return nacked
+	case <-last.C:
+		return ignored
+	}
 }
 
 // pause reports false when the message's context ended or, with it, the process is about to.

@@ -7,16 +7,18 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/window"
 )
 
 // work is one upstream message and what is still open of it.
 type work struct {
-	msg       *message.Message
-	event     *event.Event
-	settled   func(*event.Event)
-	open      atomic.Int32
-	begun     atomic.Bool // one of its deliveries was started
-	abandoned atomic.Bool // one of its deliveries is left to the next process
+	msg        *message.Message
+	event      *event.Event
+	settled    func(*event.Event)
+	generation int // of its deliveries
+	open       atomic.Int32
+	begun      atomic.Bool // one of its deliveries was started
+	abandoned  atomic.Bool // one of its deliveries is left to the next process
 
 	actions chan struct{} // limits the actions at the same time; nil where there is one delivery only
 	turn    chan struct{} // guards running; a channel, since its holder may wait for a slot
@@ -53,12 +55,18 @@ func (w *work) finish() {
 	}
 }
 
-// begin waits for the right to run one delivery of w. It reports false when the process drains and w has not begun:
-// what has begun is finished, so that a restart does not repeat it.
-func (d *Dispatcher) begin(ctx context.Context, w *work) bool {
-	for d.mayBegin(ctx, w) && w.enter(ctx, d.slots) {
+// begin waits for the right to run j. It reports false when the process drains and neither j's event has begun nor one
+// behind it in the lane: what has begun is finished, so that a restart does not repeat it.
+func (d *Dispatcher) begin(ctx context.Context, j *job) bool {
+	w := j.work
+	for d.mayBegin(ctx, j) {
+		if !w.enter(ctx, d.slots) {
+			continue // the process drains since: mayBegin decides
+		}
 		if d.held() {
-			w.begun.Store(true)
+			if w.begun.CompareAndSwap(false, true) {
+				window.Started(w.msg.Context())
+			}
 			return true
 		}
 		d.end(w) // the wait for a slot outlasted the lease
@@ -67,12 +75,13 @@ func (d *Dispatcher) begin(ctx context.Context, w *work) bool {
 }
 
 // mayBegin waits while the lease is not held. Without it a draining process leaves even what has begun to its successor.
-func (d *Dispatcher) mayBegin(ctx context.Context, w *work) bool {
+func (d *Dispatcher) mayBegin(ctx context.Context, j *job) bool {
+	w := j.work
 	for w.msg.Context().Err() == nil {
 		held := d.held()
 		switch {
 		case ctx.Err() != nil:
-			return held && w.begun.Load()
+			return held && j.action.begunBehind(j)
 		case held:
 			return true
 		}
@@ -85,7 +94,7 @@ func (d *Dispatcher) held() bool { return d.cfg.Held == nil || d.cfg.Held() }
 
 func (w *work) enter(ctx context.Context, slots chan struct{}) bool {
 	draining, dead := ctx.Done(), w.msg.Context().Done()
-	if w.begun.Load() {
+	if w.begun.Load() || ctx.Err() != nil { // then it was decided that this one still runs
 		draining = nil
 	}
 	if w.actions == nil {

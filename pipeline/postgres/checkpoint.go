@@ -95,6 +95,8 @@ func (r *Reader) store(ctx context.Context, db execer, img image, epoch int64) e
 		text := string(img.to)
 		to = &text
 	}
+	ctx, answered := r.asking(ctx, &r.health.writing)
+	defer answered()
 	tag, err := db.Exec(ctx, storeSQL, r.lease.name(), r.lease.Generation(), r.cfg.Name, epoch, string(img.from), to, img.upTo, img.pending, img.starts, img.alone)
 	switch {
 	case err != nil:
@@ -128,7 +130,7 @@ func (s *session) load(ctx context.Context) (checkpoint, error) {
 	c, err := loadCheckpoint(ctx, s.read, name)
 	if errors.Is(err, pgx.ErrNoRows) {
 		from := "beginning"
-		if s.r.lease.First() && !s.r.started {
+		if s.r.lease.First() && !s.r.attached() {
 			from = s.r.cfg.Config.StartFrom
 		}
 		if err := createCheckpoint(ctx, s.read, name, from); err != nil {
@@ -144,6 +146,5 @@ func (s *session) load(ctx context.Context) (checkpoint, error) {
 	case len(c.starts) != len(c.pending):
 		return checkpoint{}, fmt.Errorf("load checkpoint: pending and starts differ in length: run: observer checkpoint set %s --to TIMESTAMP", name)
 	}
-	s.r.started = true
 	return c, nil
 }

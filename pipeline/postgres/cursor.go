@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/pipeline/window"
 )
 
 // position says what has been read: everything that from sees, and of the window from -> to everything up to upTo. An
@@ -38,6 +41,8 @@ type entry struct {
 	at      time.Time // when the change was made; zero before the row was read
 	prior   int32     // starts without an outcome, by earlier processes
 	counted bool      // what is stored says that it was started, whether it was or not
+	begun   atomic.Bool
+	changed signal // to be set when it begins
 	state   state
 	msg     *message.Message
 	size    int
@@ -47,9 +52,17 @@ type entry struct {
 	prev, next *entry
 }
 
+var _ window.Starter = (*entry)(nil)
+
+// Start implements window.Starter: from now on the row may be what ends the process.
+func (e *entry) Start() {
+	e.begun.Store(true)
+	e.changed.set()
+}
+
 // starts is what a checkpoint says about the entry: a clean end starts nothing.
 func (e *entry) starts(clean bool) int32 {
-	if e.prior != poisoned && !clean && (e.counted || e.state == running) {
+	if e.prior != poisoned && !clean && (e.counted || e.state == running && e.begun.Load()) {
 		return e.prior + 1
 	}
 	return e.prior

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/fraiseql/observer/internal/outage"
 )
 
 // A lease outlives a leader that cannot renew it by leaseTTL; such a leader stops starting actions a second earlier.
@@ -46,6 +48,7 @@ type Lease struct {
 
 	base     time.Time    // monotonic origin of renewed
 	renewed  atomic.Int64 // when the last renewal that succeeded was sent
+	wall     atomic.Int64 // the same by the wall clock, which goes on while the machine sleeps
 	deposed  atomic.Bool
 	lost     chan struct{}
 	suspend  atomic.Bool // tests stop the renewals, as SIGSTOP does
@@ -58,6 +61,7 @@ type Lease struct {
 // Acquire waits as a hot standby until the lease is free, released or expired, and takes it under a new generation. It
 // ends the sessions of an owner that did not release. It returns early when ctx ends or when a person must act.
 func Acquire(ctx context.Context, cfg LeaseConfig) (*Lease, error) {
+	trouble := outage.New(cfg.Log, "cannot acquire lease", "lease can be asked for again", slog.String("lease", cfg.Name))
 	l := &Lease{cfg: cfg, owner: newOwner(cfg.Name), base: time.Now(), lost: make(chan struct{}), stopped: make(chan struct{})}
 	standby := false
 	for {
@@ -67,10 +71,9 @@ func Acquire(ctx context.Context, cfg LeaseConfig) (*Lease, error) {
 			l.hangUp(ctx)
 			return nil, wrap("acquire lease", errors.Join(ctx.Err(), err))
 		case err != nil:
-			cfg.Log.Warn("cannot acquire lease", slog.String("lease", cfg.Name), slog.Any("error", err))
+			trouble.Failed(err)
 			wait = 4 * leaseRetry
 		case wait == 0:
-			cfg.Log.Info("leading", slog.String("lease", cfg.Name), slog.Int64("generation", l.generation))
 			l.start(ctx)
 			return l, nil
 		case !standby:
@@ -106,12 +109,12 @@ func (l *Lease) try(ctx context.Context) (time.Duration, error) {
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return 0, err
 	}
-	sent := time.Since(l.base)
+	sent := time.Now()
 	wait, previous, err := l.take(ctx)
 	if err != nil || wait > 0 {
 		return wait, err
 	}
-	l.renewed.Store(int64(sent))
+	l.renewedAt(sent)
 	if previous != nil {
 		l.unclean = true
 		l.end(ctx, *previous)
@@ -164,6 +167,7 @@ func (l *Lease) end(ctx context.Context, owner string) {
 }
 
 func (l *Lease) keep(ctx context.Context) {
+	trouble := outage.New(l.cfg.Log, "cannot renew lease", "lease renewed again", slog.String("lease", l.cfg.Name))
 	for pause := leaseRenew; ; {
 		if sleep(ctx, pause) != nil {
 			return
@@ -179,8 +183,11 @@ func (l *Lease) keep(ctx context.Context) {
 			return
 		}
 		pause = leaseRenew
-		if err != nil && ctx.Err() == nil {
-			l.cfg.Log.Warn("cannot renew lease", slog.String("lease", l.cfg.Name), slog.Any("error", err))
+		switch {
+		case err == nil:
+			trouble.OK()
+		case ctx.Err() == nil:
+			trouble.Failed(err)
 			l.hangUp(ctx)
 			pause = leaseRetry
 		}
@@ -194,7 +201,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	if err := l.call(ctx); err != nil {
 		return err
 	}
-	sent := time.Since(l.base)
+	sent := time.Now()
 	tag, err := l.conn.Exec(ctx, `update core.tb_observer_lease set expires_at = clock_timestamp() + make_interval(secs => $4)
 		where name = $1 and owner = $2 and generation = $3`, l.cfg.Name, l.owner, l.generation, leaseTTL.Seconds())
 	if err != nil {
@@ -203,13 +210,19 @@ func (l *Lease) renew(ctx context.Context) error {
 	if tag.RowsAffected() == 0 {
 		return ErrDeposed
 	}
-	l.renewed.Store(int64(sent))
+	l.renewedAt(sent)
 	return nil
+}
+
+func (l *Lease) renewedAt(sent time.Time) {
+	l.wall.Store(sent.UnixNano())
+	l.renewed.Store(int64(sent.Sub(l.base)))
 }
 
 // Held reports whether this process may start actions: it renewed within the last three seconds. It is cheap.
 func (l *Lease) Held() bool {
-	return !l.deposed.Load() && time.Since(l.base)-time.Duration(l.renewed.Load()) < leaseTrusted
+	now := time.Now()
+	return !l.deposed.Load() && now.Sub(l.base)-time.Duration(l.renewed.Load()) < leaseTrusted && now.UnixNano()-l.wall.Load() < int64(leaseTrusted)
 }
 
 // Lost is closed when another process took over.

@@ -1,5 +1,7 @@
 package postgres
 
+import "log/slog"
+
 // A session trusts its snapshots only while its connections stand: after a crash of Postgres transaction ids are given
 // out again, and an older snapshot would call new rows old. So a new session starts from the stored checkpoint and reads
 // rows again. What is in flight goes on meanwhile; it is recognised by event id, so that it is neither doubled nor lost.
@@ -8,6 +10,11 @@ package postgres
 func (r *Reader) attach(c checkpoint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.started && r.loaded != c.epoch {
+		r.cfg.Log.Info("the checkpoint was moved or deleted: reading from where it is now", slog.String("checkpoint", r.cfg.Name))
+		r.forget()
+	}
+	r.started, r.loaded = true, c.epoch
 	r.cursor = cursor{position: c.position, epoch: c.epoch}
 	for i, pk := range c.pending {
 		e := &entry{pk: pk, prior: c.starts[i], state: stored}
@@ -16,8 +23,15 @@ func (r *Reader) attach(c checkpoint) {
 		}
 		r.cursor.add(e)
 	}
-	r.live, r.dirty = true, false
+	r.live = true
 	r.health.recovered()
+}
+
+// attached reports whether a session ever began.
+func (r *Reader) attached() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.started
 }
 
 // detach ends a session.
@@ -42,10 +56,8 @@ func (r *Reader) detach(err error) {
 }
 
 // forget makes a moved checkpoint hold: what had settled is delivered again if the new position says so. What runs now
-// is not started twice.
+// is not started twice. The caller holds mu.
 func (r *Reader) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for id, e := range r.known {
 		if e.state != running {
 			e.state = orphaned
@@ -71,7 +83,8 @@ func (r *Reader) adopt(from row, old *entry) *entry {
 	e := &entry{pk: from.pk, state: ready}
 	if old != nil {
 		e.prior = old.prior
-	} else if r.careful && r.assumed > 0 {
+	}
+	if e.prior == 0 && r.careful && r.assumed > 0 {
 		r.assumed--
 		e.prior = 1
 	}

@@ -94,7 +94,6 @@ func (s *session) saveImage(ctx context.Context, db execer, clean bool) (int, er
 		return 0, errReaderClosed
 	}
 	img, epoch, n := r.cursor.image(clean), r.cursor.epoch, len(r.recent)
-	r.dirty = false
 	r.mu.Unlock()
 	return n, r.store(ctx, db, img, epoch)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/outage"
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
@@ -34,6 +35,8 @@ type ReaderConfig struct {
 	Name string
 	// MaxDeliver is how many starts without an outcome an event may have before it becomes a dead letter. Default 3.
 	MaxDeliver int
+	// MarksStarts says that whoever handles the events calls window.Started. Otherwise being handed out counts as a start.
+	MarksStarts bool
 	// Source is the source of every event. Default: the name of the database.
 	Source string
 	Log    *slog.Logger
@@ -42,10 +45,11 @@ type ReaderConfig struct {
 // Reader reads the change log: every committed row once per checkpoint, rows of one entity in commit order, without
 // waiting for transactions that are open. It implements window.Driver. See session.go for the reading itself.
 type Reader struct {
-	cfg   ReaderConfig
-	lease *Lease
-	sql   queries
-	batch int
+	cfg     ReaderConfig
+	lease   *Lease
+	trouble *outage.Log
+	sql     queries
+	batch   int
 
 	start sync.Once
 	stop  context.CancelFunc
@@ -66,13 +70,13 @@ type Reader struct {
 	quiet   bool   // nothing may be handed out but only
 	careful bool   // the checkpoint is stored before a page is handed out
 	assumed int    // how many more rows are assumed to have been started, see suspects.go
-	dirty   bool
-	live    bool // a session is up
+	live    bool   // a session is up
 	closing bool
 	final   bool // the last checkpoint is stored
 	fatal   error
 	health  health
-	started bool // a checkpoint was loaded; used by run alone
+	started bool  // a checkpoint was loaded
+	loaded  int64 // the epoch of the one that was loaded last
 
 	fetchable signal // something may be handed out
 	movable   signal // the reading goroutine may go on
@@ -117,7 +121,7 @@ func NewReader(cfg ReaderConfig) *Reader {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Reader{
-		cfg: cfg, lease: cfg.Lease, sql: newQueries(cfg.Topic), batch: cfg.Config.BatchSize,
+		cfg: cfg, lease: cfg.Lease, trouble: outage.New(cfg.Log, "reading the change log was interrupted", "the change log is read again"), sql: newQueries(cfg.Topic), batch: cfg.Config.BatchSize,
 		done: make(chan struct{}), known: map[string]*entry{}, careful: cfg.Lease.Unclean(),
 		fetchable: newSignal(), movable: newSignal(), changed: newSignal(),
 	}
@@ -217,6 +221,11 @@ func (r *Reader) hand(e *entry) window.Item {
 	r.running++
 	msg := e.msg
 	e.msg = nil // whoever runs it keeps it
+	e.begun.Store(!r.cfg.MarksStarts)
+	if r.cfg.MarksStarts {
+		e.changed = r.changed
+		msg.SetContext(window.WithStarter(msg.Context(), e))
+	}
 	return window.Item{Msg: msg, Raw: e}
 }
 
@@ -275,11 +284,8 @@ func renew(msg *message.Message) *message.Message {
 	return again
 }
 
-// touch notes that what is stored is no longer the state. The caller holds mu.
-func (r *Reader) touch() {
-	r.dirty = true
-	r.changed.set()
-}
+// touch notes that what is stored is no longer the state.
+func (r *Reader) touch() { r.changed.set() }
 
 // Close stores the checkpoint, in which what was handed out and did not settle is left for the next process, and
 // closes the reader's connections. While the server is away it waits for it until ctx ends.

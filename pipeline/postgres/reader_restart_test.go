@@ -202,13 +202,92 @@ func TestCaptureMarkerIsPoison(t *testing.T) {
 	r.ack(items...)
 }
 
+func TestWhatNoEventTypeNamesIsPoison(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	r := h.reader(h.acquire())
+	r.none()
+	h.exec(`insert into core.tb_entity_change_log (object_type, modification_type, object_data) values ('Order', 'update', '{}')`)
+	items := r.take(1)
+	require.Equal(t, `modification_type "update" is not one of INSERT, UPDATE, DELETE, CUSTOM`, items[0].Msg.Metadata.Get(window.MetadataPoison))
+	r.ack(items...)
+}
+
+func TestATimeThatNoEventCanHaveStallsNothing(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	r := h.reader(h.acquire())
+	r.none()
+	h.exec(`insert into core.tb_entity_change_log (object_type, modification_type, object_key, object_data, created_at)
+		select 'Order', 'INSERT', n, '{}', t::timestamptz from unnest(array['infinity', '-infinity', '12026-01-01', '0044-03-15 BC', '2026-01-31 12:00+00']) with ordinality x(t, n)`)
+	items := r.take(5)
+	require.Equal(t, numbers(1, 5), keys(items))
+	for i, item := range items {
+		e := event.OfContext(item.Msg.Context())
+		if i < 4 {
+			require.WithinDuration(t, time.Now(), e.Timestamp, time.Minute)
+			continue
+		}
+		require.Equal(t, "2026-01-31T12:00:00Z", e.Timestamp.Format(time.RFC3339))
+	}
+	r.ack(items...)
+}
+
+// TestAnOutageHidesNoMovedCheckpoint moves the checkpoint while the connections break: what had settled comes again.
+func TestAnOutageHidesNoMovedCheckpoint(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	r := h.reader(h.acquire())
+	r.none()
+	h.emit(1, 3)
+	items := r.take(3)
+	hold, err := h.pool.Begin(t.Context()) // the settled rows cannot be stored
+	require.NoError(t, err)
+	defer func() { _ = hold.Rollback(context.Background()) }()
+	_, err = hold.Exec(t.Context(), `update public.tb_observer_checkpoint set snapshot_from = '3:3:', pending = '{}', starts = '{}', epoch = epoch + 1`)
+	require.NoError(t, err)
+	r.ack(items...)
+	_, err = hold.Exec(t.Context(), `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'observer observer %'`)
+	require.NoError(t, err)
+	require.NoError(t, hold.Commit(t.Context()))
+	again := r.take(3)
+	require.Equal(t, numbers(1, 3), keys(again))
+	r.ack(again...)
+}
+
+func TestASilentServerIsAReasonAgainstReadiness(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	r := h.reader(h.acquire())
+	r.none()
+	require.NoError(t, r.Stats().Err)
+	lock, err := h.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = lock.Rollback(context.Background()) }()
+	_, err = lock.Exec(t.Context(), `lock table core.tb_entity_change_log in access exclusive mode`)
+	require.NoError(t, err)
+	testenv.Eventually(t, 20*time.Second, func() error {
+		if r.Stats().Err == nil {
+			return errors.New("it says that all is well")
+		}
+		return nil
+	})
+	require.ErrorContains(t, r.Stats().Err, "the server has not answered for")
+	require.NoError(t, lock.Rollback(t.Context()))
+	h.emit(1, 1)
+	r.ack(r.take(1)...)
+	require.NoError(t, r.Stats().Err)
+}
+
 func TestWindowLargerThanAPageWithTransactionsThatWereRunning(t *testing.T) {
 	t.Parallel()
 	h := newTestRig(t, func(c *Config) { c.BatchSize = 10 })
 	lease := h.acquire()
 	early, err := h.pool.Begin(t.Context())
+	t.Cleanup(func() { _ = early.Rollback(context.Background()) })
 	require.NoError(t, err)
 	late, err := h.pool.Begin(t.Context())
+	t.Cleanup(func() { _ = late.Rollback(context.Background()) })
 	require.NoError(t, err)
 	_, err = early.Exec(t.Context(), insertRange, 1, 35)
 	require.NoError(t, err)
@@ -225,8 +304,8 @@ func TestWindowLargerThanAPageWithTransactionsThatWereRunning(t *testing.T) {
 
 	r = h.reader(lease)
 	first := r.take(12)
-	h.storedPending(12 + 10)
-	r.crash() // in the middle of the window
+	h.storedPending(30) // the third page is read once the second is not enough for one
+	r.crash()           // in the middle of the window
 	require.NoError(t, late.Commit(t.Context()))
 	r = h.reader(lease)
 	all := r.take(12 + 10 + 35 + 55 + 5 - 22 + 5)

@@ -169,6 +169,9 @@ func (d *decoder) message(e *event.Event, extra []byte) *message.Message {
 	}
 	msg := message.NewMessage(e.ID, e.JSON())
 	msg.SetContext(event.WithEvent(context.Background(), e))
+	if !e.Type.Valid() {
+		msg.Metadata.Set(window.MetadataPoison, fmt.Sprintf("modification_type %q is not one of INSERT, UPDATE, DELETE, CUSTOM", string(e.Type)))
+	}
 	if extra != nil {
 		for key, value := range restoreMetadata(extra) {
 			msg.Metadata.Set(key, value)

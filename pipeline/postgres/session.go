@@ -45,8 +45,6 @@ func (r *Reader) run(ctx context.Context) {
 		case ctx.Err() != nil || errors.Is(err, errReaderClosed):
 			return
 		case errors.Is(err, errMoved):
-			r.cfg.Log.Info("the checkpoint was moved or deleted: reading from where it is now", slog.String("checkpoint", r.cfg.Name))
-			r.forget()
 			continue
 		case IsFatal(err) || errors.Is(err, ErrDeposed):
 			r.fail(wrap("read change log", err))
@@ -54,7 +52,7 @@ func (r *Reader) run(ctx context.Context) {
 		case r.finished():
 			return
 		}
-		r.cfg.Log.Warn("reading the change log was interrupted", slog.Any("error", Diagnose(err)), slog.Duration("retry_in", wait))
+		r.trouble.Failed(Diagnose(err))
 		_ = sleep(ctx, wait) // the next session sees that ctx has ended
 		wait = min(2*wait, retryLast)
 	}
@@ -71,6 +69,7 @@ func (r *Reader) session(ctx context.Context) error {
 		return err
 	}
 	r.attach(c)
+	r.trouble.OK()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.follow(ctx) })
 	group.Go(func() error { return s.persist(ctx) })
@@ -228,6 +227,8 @@ func (s *session) query(ctx context.Context, db interface {
 	if !s.r.proxied() { // there everything comes as text, and formats cannot be asked for
 		args = append([]any{asText}, args...)
 	}
+	ctx, answered := s.r.asking(ctx, &s.r.health.reading)
+	defer answered()
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
 		return page{}, err

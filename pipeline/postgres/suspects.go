@@ -3,17 +3,23 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
 // An event that ends the process each time must not end it for ever. The checkpoint counts, for each pending row, the
-// starts without an outcome; handing a row out counts as a start. A row that may be the cause runs alone, with a durable
-// mark, so that a crash meanwhile convicts it and no other: it is not started again but handed out as poison.
+// starts without an outcome. A row that may be the cause runs alone, with a durable mark, so that a crash meanwhile
+// convicts it and no other: it is not started again but handed out as poison.
 
-// assumedStarts is for how many of the first rows behind an unclean leader's checkpoint one start is assumed, which a
-// quick end left no time to record. More would make innocent rows run alone.
-const assumedStarts = 32
+const (
+	// assumedStarts is for how many of the first rows without a start one is assumed after an unclean end, which a quick
+	// one left no time to record. More would make innocent rows run alone.
+	assumedStarts = 64
+	// carefulRows is how many rows are out at the same time while each start is stored beforehand: all of them count as
+	// started when the process ends then.
+	carefulRows = 128
+)
 
 // suspect reports whether the next start of e could be the last one that it may have.
 func (r *Reader) suspect(e *entry) bool {
@@ -43,17 +49,34 @@ func (s *session) deliver(ctx context.Context, list []*entry) error {
 	return s.offer(ctx, list[from:])
 }
 
-// offer puts rows where Fetch finds them. After an unclean end their start is stored first.
+// offer puts rows where Fetch finds them. After an unclean end their start is stored first, a few rows at a time.
 func (s *session) offer(ctx context.Context, list []*entry) error {
 	r := s.r
-	if len(list) == 0 {
+	r.mu.Lock()
+	careful := r.careful
+	r.mu.Unlock()
+	if !careful {
+		r.publish(list)
 		return nil
 	}
-	if s.mark(list) {
+	for some := range slices.Chunk(list, carefulRows/2) {
+		if err := s.until(ctx, func() bool { return len(r.ready)+r.running <= carefulRows/2 }); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		for _, e := range some {
+			e.counted = true
+		}
+		r.mu.Unlock()
 		if err := s.save(ctx, s.write); err != nil {
 			return err
 		}
+		r.publish(some)
 	}
+	return nil
+}
+
+func (r *Reader) publish(list []*entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range list {
@@ -61,19 +84,6 @@ func (s *session) offer(ctx context.Context, list []*entry) error {
 	}
 	r.ready = append(r.ready, list...)
 	r.fetchable.set()
-	return nil
-}
-
-func (s *session) mark(list []*entry) bool {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	if !s.r.careful {
-		return false
-	}
-	for _, e := range list {
-		e.counted = true
-	}
-	return true
 }
 
 // alone waits until nothing else runs, stores that e starts, and waits for its outcome.

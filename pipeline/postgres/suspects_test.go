@@ -1,11 +1,14 @@
 package postgres
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
@@ -25,13 +28,11 @@ func TestEventThatEndsTheProcessBecomesPoisonAfterThreeStarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newTestRig(t)
-			r := h.reader(h.acquire())
-			r.none()
-			r.close() // a clean end
-			h.emit(1, 5)
+			lease := h.acquire() // of a process that is new
 			starts, neighbours := 0, map[string]int{}
+			h.emit(1, 5)
 			for range 10 {
-				r = h.reader(h.acquireAgain(), func(c *ReaderConfig) { c.MaxDeliver = tc.max })
+				r := h.reader(lease, func(c *ReaderConfig) { c.MaxDeliver = tc.max })
 				poison := h.untilDeath(r, "3", tc.quick, &starts, neighbours)
 				if poison != "" {
 					require.Contains(t, poison, "without an outcome")
@@ -41,6 +42,7 @@ func TestEventThatEndsTheProcessBecomesPoisonAfterThreeStarts(t *testing.T) {
 					}
 					return
 				}
+				lease = h.acquireAgain()
 			}
 			require.Fail(t, "it never became poison", "%d starts", starts)
 		})
@@ -81,6 +83,51 @@ func (h *rig) untilDeath(r *readerRig, killer string, quick bool, starts *int, s
 		r.crash()
 		return ""
 	}
+}
+
+// TestOnlyWhatHasBegunCountsAsStarted: rows that wait in the process cannot have ended it.
+func TestOnlyWhatHasBegunCountsAsStarted(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	r := h.reader(h.acquire(), func(c *ReaderConfig) { c.MarksStarts = true })
+	r.none()
+	h.emit(1, 4)
+	items := r.take(4)
+	window.Started(items[1].Msg.Context())
+	testenv.Eventually(t, 5*time.Second, func() error {
+		c, err := loadCheckpoint(t.Context(), h.pool, h.cfg.ListenerName)
+		if err == nil && !slices.Equal(c.starts, []int32{0, 1, 0, 0}) {
+			err = fmt.Errorf("starts are %v", c.starts)
+		}
+		return err
+	})
+	require.NoError(t, r.Nack(t.Context(), items[1], 0))
+	again := r.take(1)
+	require.Equal(t, items[1].Msg.UUID, again[0].Msg.UUID)
+	testenv.Eventually(t, 5*time.Second, func() error {
+		c, err := loadCheckpoint(t.Context(), h.pool, h.cfg.ListenerName)
+		if err == nil && slices.Max(c.starts) > 0 {
+			err = fmt.Errorf("starts are %v: a failure is an outcome", c.starts)
+		}
+		return err
+	})
+}
+
+// TestFewRowsAreOutWhileStartsAreStored bounds how many innocent rows a crash can make suspect.
+func TestFewRowsAreOutWhileStartsAreStored(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	h.reader(h.acquire()).none()
+	r := h.reader(h.acquireAgain())
+	h.emit(1, 3*carefulRows)
+	first := r.take(carefulRows)
+	r.none()
+	r.ack(first...)
+	r.ack(r.take(2 * carefulRows / 2)...)
+	r.ack(r.take(carefulRows)...)
+	r.none()
+	h.emit(1, 3*carefulRows)
+	r.ack(r.take(3 * carefulRows)...) // it has caught up with what the process before may have started
 }
 
 func TestSuspectRunsAlone(t *testing.T) {

@@ -102,15 +102,18 @@ func (r *Reader) epoch() int64 {
 // findFloor finds once per window where the walk along the primary key starts.
 func (s *session) findFloor(ctx context.Context, at position) error {
 	var first *int64
+	ctx, answered := s.r.asking(ctx, &s.r.health.reading)
+	defer answered()
 	if err := s.read.QueryRow(ctx, s.r.sql.floor, at.from.edge()).Scan(&first); err != nil {
 		return err
 	}
+	floor := int64(math.MaxInt64)
+	if first != nil {
+		floor = max(*first, 1)
+	}
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	s.r.cursor.floor = math.MaxInt64
-	if first != nil {
-		s.r.cursor.floor = max(*first, 1)
-	}
+	s.r.cursor.floor = floor
 	return nil
 }
 

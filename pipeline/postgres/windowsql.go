@@ -60,7 +60,7 @@ func (q *queries) of(limit int) *limited {
 const outputs = `w.pk_entity_change_log, w.id, w.object_type, w.modification_type, coalesce(w.object_key, w.object_id::text),
 	case when not w.cut then w.object_data end, case when not w.cut then w.object_data_before end,
 	w.tenant_id, w.user_id, w.actor_type, w.schema_version, case when not w.cut then w.extra_metadata end,
-	coalesce(w.seq, w.pk_entity_change_log), (extract(epoch from w.created_at) * 1000000)::bigint, w.cut`
+	coalesce(w.seq, w.pk_entity_change_log), (extract(epoch from case when w.created_at >= '0001-01-01 00:00+00' and w.created_at < '9999-12-31 00:00+00' then w.created_at else now() end) * 1000000)::bigint, w.cut`
 
 // pageOf takes the first rows of source by primary key and marks those of more than room bytes on disk.
 func pageOf(source string, limit, room int) string {

@@ -23,8 +23,8 @@ type Config struct {
 	Size int
 	// Batch is how many messages one Fetch or Ack takes at most. Default 100.
 	Batch int
-	// DrainTimeout is how long a subscription that ends waits for what is in flight; then the messages' contexts are
-	// cancelled and what still does not settle is left to the driver. Default 25 s.
+	// DrainTimeout bounds how long a subscription takes to end. For four fifths of it, it waits for what is in flight; then
+	// the messages' contexts are cancelled, and what does not settle at once is left to the driver. Default 25 s.
 	DrainTimeout time.Duration
 	// Log tells of failed fetches. Default: nothing is logged.
 	Log *slog.Logger

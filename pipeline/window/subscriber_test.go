@@ -112,9 +112,94 @@ func TestWhatDoesNotSettleInTimeIsCancelledAndGivenBack(t *testing.T) {
 			obedient.Nack()
 		}()
 		require.NoError(t, sub.Close())
-		require.Equal(t, 6*time.Second, time.Since(start), "the drain timeout and a moment to settle")
+		require.Equal(t, 4500*time.Millisecond, time.Since(start), "four fifths of the drain timeout and a moment to settle")
 		require.ElementsMatch(t, []string{"obedient", "stubborn"}, f.nacked)
 		require.Error(t, stubborn.Context().Err())
+	})
+}
+
+// hung is a driver whose server does not answer any more when something settles.
+type hung struct{ *fake }
+
+func (h hung) Ack(ctx context.Context, _ []window.Item) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h hung) Nack(ctx context.Context, _ window.Item, _ time.Duration) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestADriverThatHangsDoesNotHoldTheEndUp(t *testing.T) {
+	for name, settle := range map[string]func(*message.Message) bool{
+		"acks": (*message.Message).Ack, "nacks": (*message.Message).Nack, "neither": func(*message.Message) bool { return true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake("1", "2", "3")
+				sub, err := window.New(window.Config{
+					Open: func(context.Context, string) (window.Driver, error) { return hung{f}, nil }, DrainTimeout: 20 * time.Second, Batch: 1,
+				})
+				require.NoError(t, err)
+				msgs, err := sub.Subscribe(t.Context(), "t")
+				require.NoError(t, err)
+				for range 3 {
+					settle(<-msgs)
+				}
+				start := time.Now()
+				require.NoError(t, sub.Close())
+				require.LessOrEqual(t, time.Since(start), 20*time.Second)
+				require.True(t, f.closed)
+			})
+		})
+	}
+}
+
+// stack is a driver that offers at once, and first, what is nacked without a delay, and loses the rest.
+type stack struct {
+	*fake
+	list []string
+}
+
+func (s *stack) Fetch(ctx context.Context, _ int) ([]window.Item, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.list) == 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	id := s.list[0]
+	s.list = s.list[1:]
+	return []window.Item{{Msg: message.NewMessage(id, nil)}}, nil
+}
+
+func (s *stack) Nack(_ context.Context, item window.Item, delay time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delay == 0 {
+		s.list = append([]string{item.Msg.UUID}, s.list...)
+	}
+	return nil
+}
+
+func TestInAWindowOfOneANackedMessageComesAgainBeforeTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stack{newFake(), []string{"1", "2"}}
+		sub, err := window.New(window.Config{Open: func(context.Context, string) (window.Driver, error) { return s, nil }, Size: 1})
+		require.NoError(t, err)
+		msgs, err := sub.Subscribe(t.Context(), "t")
+		require.NoError(t, err)
+		start := time.Now()
+		(<-msgs).Nack()
+		msg := <-msgs
+		require.Equal(t, "1", msg.UUID)
+		require.Equal(t, 100*time.Millisecond, time.Since(start), "it does not spin")
+		msg.Ack()
+		msg = <-msgs
+		require.Equal(t, "2", msg.UUID)
+		msg.Ack()
+		require.NoError(t, sub.Close())
 	})
 }
 

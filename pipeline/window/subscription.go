@@ -8,13 +8,17 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/internal/outage"
 )
 
 const (
-	fetchPause   = 100 * time.Millisecond // after a failed fetch, doubled for each that follows
-	fetchRest    = 2 * time.Second        // the longest such pause
-	nackDelay    = 100 * time.Millisecond // keeps a message that is nacked each time from spinning
-	closeTimeout = 10 * time.Second       // for the driver's last writes
+	fetchPause  = 100 * time.Millisecond // after a failed fetch, doubled for each that follows
+	fetchRest   = 2 * time.Second        // the longest such pause
+	nackDelay   = 100 * time.Millisecond // keeps a message that is nacked each time from spinning
+	tellTimeout = 10 * time.Second       // for the driver to note one outcome
+	lastMoment  = time.Second            // at most, to settle, for a handler whose message's context was cancelled
+	lastWrites  = 2 * time.Second        // at least, for the driver after that
 )
 
 // subscription is one Subscribe. Its run goroutine alone sends on out and closes it.
@@ -29,6 +33,8 @@ type subscription struct {
 	stop     context.CancelFunc
 	living   context.Context // parent of every message's context; ends when draining took too long
 	kill     context.CancelFunc
+	telling  context.Context // parent of every call that settles; ends when that took too long as well
+	giveUp   context.CancelFunc
 	inFlight sync.WaitGroup
 }
 
@@ -41,6 +47,7 @@ func newSubscription(ctx context.Context, s *Subscriber, driver Driver) *subscri
 	}
 	sub.fetching, sub.stop = context.WithCancel(ctx)
 	sub.living, sub.kill = context.WithCancel(context.WithoutCancel(ctx))
+	sub.telling, sub.giveUp = context.WithCancel(context.WithoutCancel(ctx))
 	go func() { // ended by run
 		select {
 		case <-s.closing:
@@ -58,18 +65,20 @@ func (s *subscription) run() error {
 		defer close(acker)
 		s.collectAcks()
 	}()
+	defer s.giveUp()
 	err := s.pull()
 	s.stop()
 	close(s.out)
+	last := time.AfterFunc(max(s.cfg.DrainTimeout, s.patience()+lastWrites), s.giveUp)
+	defer last.Stop()
 	s.drain()
 	close(s.acks)
 	<-acker
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.living), closeTimeout)
-	defer cancel()
-	return errors.Join(err, s.driver.Close(ctx))
+	return errors.Join(err, s.driver.Close(s.telling))
 }
 
 func (s *subscription) pull() error {
+	trouble := outage.New(s.cfg.Log, "fetch failed, will try again", "fetching again")
 	for wait := fetchPause; ; {
 		n := s.reserve()
 		if n == 0 {
@@ -84,10 +93,11 @@ func (s *subscription) pull() error {
 			return err
 		}
 		if err != nil && s.fetching.Err() == nil {
-			s.cfg.Log.Warn("fetch failed, will try again", slog.Any("error", err))
+			trouble.Failed(err)
 			pause(s.fetching, wait)
 			wait = min(2*wait, fetchRest)
 		} else {
+			trouble.OK()
 			wait = fetchPause
 		}
 	}
@@ -142,16 +152,26 @@ func (s *subscription) await(item Item, cancel context.CancelFunc) {
 	case <-item.Msg.Acked():
 		s.acks <- item
 	case <-item.Msg.Nacked():
-		s.giveBack(item, nackDelay)
+		s.nacked(item)
 	case <-s.living.Done():
 		s.atLast(item)
 	}
 	cancel()
 }
 
+// nacked gives a message back that is to come again. In a window of one, nothing else goes out meanwhile: that keeps order.
+func (s *subscription) nacked(item Item) {
+	delay := nackDelay
+	if s.cfg.Size == 1 {
+		pause(s.fetching, delay)
+		delay = 0
+	}
+	s.giveBack(item, delay)
+}
+
 // atLast gives a message whose context was cancelled a moment to settle: its handler may have just succeeded.
 func (s *subscription) atLast(item Item) {
-	last := time.NewTimer(time.Second)
+	last := time.NewTimer(min(lastMoment, s.cfg.DrainTimeout/10))
 	defer last.Stop()
 	select {
 	case <-item.Msg.Acked():
@@ -164,7 +184,9 @@ func (s *subscription) atLast(item Item) {
 }
 
 func (s *subscription) giveBack(item Item, delay time.Duration) {
-	if err := s.driver.Nack(context.WithoutCancel(s.living), item, delay); err != nil {
+	ctx, cancel := context.WithTimeout(s.telling, tellTimeout)
+	defer cancel()
+	if err := s.driver.Nack(ctx, item, delay); err != nil {
 		s.cfg.Log.Warn("nack failed", slog.Any("error", err))
 	}
 	s.release(1)
@@ -172,17 +194,22 @@ func (s *subscription) giveBack(item Item, delay time.Duration) {
 }
 
 func (s *subscription) collectAcks() {
-	ctx := context.WithoutCancel(s.living)
 	batch := make([]Item, 0, s.cfg.Batch)
 	for item := range s.acks {
 		batch = s.gather(append(batch[:0], item))
-		if err := s.driver.Ack(ctx, batch); err != nil {
-			s.cfg.Log.Warn("ack failed, the messages will come again", slog.Any("error", err))
-		}
+		s.ack(batch)
 		for range batch {
 			<-s.slots
 			s.inFlight.Done()
 		}
+	}
+}
+
+func (s *subscription) ack(batch []Item) {
+	ctx, cancel := context.WithTimeout(s.telling, tellTimeout)
+	defer cancel()
+	if err := s.driver.Ack(ctx, batch); err != nil {
+		s.cfg.Log.Warn("ack failed, the messages will come again", slog.Any("error", err))
 	}
 }
 
@@ -201,13 +228,16 @@ func (s *subscription) gather(batch []Item) []Item {
 	return batch
 }
 
+// patience is how long what is in flight may go on after the last fetch.
+func (s *subscription) patience() time.Duration { return s.cfg.DrainTimeout / 5 * 4 }
+
 func (s *subscription) drain() {
 	settled := make(chan struct{})
 	go func() {
 		s.inFlight.Wait()
 		close(settled)
 	}()
-	patience := time.NewTimer(s.cfg.DrainTimeout)
+	patience := time.NewTimer(s.patience())
 	defer patience.Stop()
 	select {
 	case <-settled:
