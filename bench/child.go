@@ -28,6 +28,7 @@ type child struct {
 	stderr  bytes.Buffer
 	begun   time.Time
 	reports chan report // closed when it has ended its output
+	late    report      // the last that came after the one that was waited for
 }
 
 // start starts a child; args are the observer's command line.
@@ -108,7 +109,7 @@ func (c *child) stop() (time.Duration, error) {
 
 // end waits for the child, which is on its way out.
 func (c *child) end() error {
-	for range c.reports { // Wait must not be called before the output was read
+	for c.late = range c.reports { //nolint:revive // Wait must not be called before the output was read
 	}
 	err := c.cmd.Wait()
 	_ = c.stdin.Close()

@@ -120,9 +120,7 @@ func (b *bench) drainOnce(ctx context.Context, db *database, after, want int64, 
 		}
 	}
 	r.processor, err = c.stop()
-	for late := range c.reports { // what came after the end came twice
-		r.Events = late.Events
-	}
+	r.Events = max(r.Events, c.late.Events) // what came after the end came twice
 	return r, err
 }
 

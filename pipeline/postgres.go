@@ -150,7 +150,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	maxDeliver := p.plan.cfg.Transport.NATS.JetStream.MaxDeliver
-	reader := postgres.NewReader(postgres.ReaderConfig{Config: cfg, Pool: pool, Lease: lease, MaxDeliver: maxDeliver, MarksStarts: true, Log: p.log})
+	reader := postgres.NewReader(postgres.ReaderConfig{Config: cfg, Pool: pool, Lease: lease, MaxDeliver: maxDeliver, Tracked: true, Log: p.log})
 	queue, err := postgres.NewRetryQueue(postgres.RetryQueueConfig{DB: pool, Listener: cfg.ListenerName, Fence: lease, MaxDeliver: maxDeliver, Log: p.log})
 	if err != nil {
 		return err

@@ -133,7 +133,8 @@ func (d *Dispatcher) dispatch(ctx context.Context, msg *message.Message) {
 		d.bury(ctx, msg, e, err)
 		return
 	}
-	w := &work{msg: msg, event: e, settled: d.cfg.Settled}
+	w := newWork(msg, e)
+	w.settled = d.cfg.Settled
 	d.route(ctx, w, d.match(e))
 }
 
@@ -157,21 +158,22 @@ func (d *Dispatcher) match(e *event.Event) []*route {
 
 // route puts one delivery into the lane of each action; a sequential observer's later actions follow the first.
 func (d *Dispatcher) route(ctx context.Context, w *work, wanted []*route) {
-	n := 0
-	for _, r := range wanted {
-		n += len(r.actions)
+	n, lists := 0, make([][]*action, len(wanted)) // before the first begins, which may be done before the last is looked at
+	for i, r := range wanted {
+		lists[i] = w.left(r.actions)
+		n += len(lists[i])
 	}
 	if n == 0 {
 		w.msg.Ack()
 		return
 	}
 	w.expect(n, d.cfg.MaxConcurrentActions)
-	for _, r := range wanted {
-		if r.Sequential {
-			d.enqueue(ctx, &job{work: w, delivery: r.actions[0].delivery(w), action: r.actions[0], rest: r.actions[1:]})
+	for i, actions := range lists {
+		if wanted[i].Sequential && len(actions) > 0 {
+			d.enqueue(ctx, &job{work: w, delivery: actions[0].delivery(w), action: actions[0], rest: actions[1:]})
 			continue
 		}
-		for _, a := range r.actions {
+		for _, a := range actions {
 			d.enqueue(ctx, &job{work: w, delivery: a.delivery(w), action: a})
 		}
 	}
@@ -184,7 +186,9 @@ func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *e
 		return
 	}
 	if parked.Observer == "" { // a replay of a whole event: who wants it now gets it
-		d.route(ctx, &work{msg: msg, event: parked.Event, generation: parked.Generation}, d.match(parked.Event))
+		w := newWork(msg, parked.Event)
+		w.generation = parked.Generation
+		d.route(ctx, w, d.match(parked.Event))
 		return
 	}
 	a := d.actions[Topic(parked.Observer, parked.Action)]
@@ -192,7 +196,7 @@ func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *e
 		d.store(ctx, msg, failed(parked, errUndeclared, "undeclared"))
 		return
 	}
-	w := &work{msg: msg, event: parked.Event}
+	w := newWork(msg, parked.Event)
 	w.expect(1, 1)
 	d.enqueue(ctx, &job{work: w, delivery: parked, action: a})
 }

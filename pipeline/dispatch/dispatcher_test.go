@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -267,30 +268,6 @@ func TestDrainingFinishesWhatHasBegunAndLeavesTheRest(t *testing.T) {
 	})
 }
 
-// TestDrainingFinishesALaneForAnEventThatHasBegunElsewhere: otherwise the next process would repeat what succeeded.
-func TestDrainingFinishesALaneForAnEventThatHasBegunElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		slow, quick := notify("slow"), notify("quick")
-		quick.Name, quick.Match = "q", func(e *event.Event) (bool, error) { return e.ID == "3", nil }
-		r := start(t, dispatch.Config{Observers: []dispatch.Observer{slow, quick}}, func(r *rig, topic string, d *event.Delivery) error {
-			if topic == "o/slow" {
-				advance(time.Second)
-			}
-			r.note("%s %s", topic, d.Event.ID)
-			return nil
-		})
-		running, between, begun, after := msgOf(order("1", "k")), msgOf(order("2", "k")), msgOf(order("3", "k")), msgOf(order("4", "k"))
-		for _, m := range []*message.Message{running, between, begun, after} {
-			r.up <- m
-			synctest.Wait()
-		}
-		r.stop()
-		require.Equal(t, []string{"q/quick 3", "o/slow 1", "o/slow 2", "o/slow 3"}, r.log)
-		require.True(t, acked(running) && acked(between) && acked(begun))
-		require.True(t, nacked(after), "it had not begun")
-	})
-}
-
 func TestAnActionThatIgnoresTheEndIsLeftBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
@@ -313,10 +290,15 @@ func TestAnActionThatIgnoresTheEndIsLeftBehind(t *testing.T) {
 	})
 }
 
-// starter counts its starts.
-type starter struct{ n int }
+// tracker remembers what it was told.
+type tracker struct {
+	n    int
+	done []string
+}
 
-func (s *starter) Start() { s.n++ }
+func (s *tracker) Start()                   { s.n++ }
+func (s *tracker) Done(part string)         { s.done = append(s.done, part) }
+func (s *tracker) WasDone(part string) bool { return slices.Contains(s.done, part) }
 
 func TestTheDriverLearnsWhenHandlingBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -325,14 +307,14 @@ func TestTheDriverLearnsWhenHandlingBegins(t *testing.T) {
 			<-free
 			return nil
 		})
-		var first, second, unwanted starter
-		for m, s := range map[*message.Message]*starter{msgOf(order("1", "k")): &first, msgOf(&event.Event{Type: event.Update, Entity: "Other"}): &unwanted} {
-			m.SetContext(window.WithStarter(m.Context(), s))
+		var first, second, unwanted tracker
+		for m, s := range map[*message.Message]*tracker{msgOf(order("1", "k")): &first, msgOf(&event.Event{Type: event.Update, Entity: "Other"}): &unwanted} {
+			m.SetContext(window.WithTracker(m.Context(), s))
 			r.up <- m
 		}
 		synctest.Wait()
 		m := msgOf(order("2", "other"))
-		m.SetContext(window.WithStarter(m.Context(), &second))
+		m.SetContext(window.WithTracker(m.Context(), &second))
 		r.up <- m
 		synctest.Wait()
 		require.Equal(t, []int{1, 0, 0}, []int{first.n, second.n, unwanted.n}, "the second waits for a slot")
@@ -340,6 +322,43 @@ func TestTheDriverLearnsWhenHandlingBegins(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []int{1, 1, 0}, []int{first.n, second.n, unwanted.n})
 		r.stop()
+	})
+}
+
+// TestWhatHasSettledOfAnEventRunsNoMore gives an event to the next process, of which one action had succeeded.
+func TestWhatHasSettledOfAnEventRunsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		handle := func(r *rig, topic string, d *event.Delivery) error {
+			if topic == "o/slow" && d.Event.ID == "1" {
+				<-free
+			}
+			r.note("%s %s", topic, d.Event.ID)
+			return nil
+		}
+		var remembered tracker
+		give := func(r *rig) *message.Message {
+			m := msgOf(order("1", "k"))
+			ctx, kill := context.WithCancel(window.WithTracker(m.Context(), &remembered))
+			m.SetContext(ctx)
+			r.up <- m
+			synctest.Wait()
+			kill()
+			return m
+		}
+		first := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("quick", "slow")}}, handle)
+		m := give(first)
+		first.stop()
+		require.True(t, nacked(m))
+		require.Equal(t, []string{"o/quick 1"}, first.log)
+		require.Equal(t, []string{"o/quick"}, remembered.done)
+		close(free)
+		synctest.Wait()
+		second := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("quick", "slow")}}, handle)
+		m = give(second)
+		second.stop()
+		require.True(t, acked(m))
+		require.Equal(t, []string{"o/slow 1"}, second.log)
 	})
 }
 

@@ -23,9 +23,9 @@ const (
 
 // action is one topic and its lanes.
 type action struct {
-	observer, name string
-	ordered        bool
-	out            chan *message.Message
+	observer, name, topic string
+	ordered               bool
+	out                   chan *message.Message
 
 	mu    sync.Mutex // guards lanes and the jobs in them
 	lanes map[string]*job
@@ -42,7 +42,7 @@ type job struct {
 }
 
 func newAction(o Observer, name string) *action {
-	return &action{observer: o.Name, name: name, ordered: !o.Unordered, out: make(chan *message.Message), lanes: map[string]*job{}}
+	return &action{observer: o.Name, name: name, topic: Topic(o.Name, name), ordered: !o.Unordered, out: make(chan *message.Message), lanes: map[string]*job{}}
 }
 
 func (a *action) delivery(w *work) *event.Delivery {
@@ -104,18 +104,6 @@ func (a *action) leave(key string, j *job) *job {
 	return j.next
 }
 
-// begunBehind reports whether an event in the lane behind j, or j's own, has begun elsewhere.
-func (a *action) begunBehind(j *job) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for ; j != nil; j = j.next {
-		if j.work.begun.Load() {
-			return true
-		}
-	}
-	return false
-}
-
 // settle lets a sequential observer's next action follow before the lane goes on, so that order holds there too. Behind
 // a delivery that is left to the next process (ok is false) the whole lane is left to it.
 func (d *Dispatcher) settle(ctx context.Context, j *job, ok bool) {
@@ -124,12 +112,16 @@ func (d *Dispatcher) settle(ctx context.Context, j *job, ok bool) {
 	} else if len(j.rest) > 0 {
 		j.work.done(len(j.rest), false)
 	}
-	j.work.done(1, ok)
+	if ok {
+		j.work.settle(j.action)
+		return
+	}
+	j.work.done(1, false)
 }
 
 // deliver hands j to its handler until that settles it. It reports false when the process ends first.
 func (d *Dispatcher) deliver(ctx context.Context, j *job) bool {
-	for wait := firstPause; d.begin(ctx, j); wait = min(2*wait, lastPause) {
+	for wait := firstPause; d.begin(ctx, j.work); wait = min(2*wait, lastPause) {
 		msg := message.NewMessageWithContext(event.NewContext(j.work.msg.Context(), j.delivery), j.delivery.Event.ID, j.work.msg.Payload)
 		switch hand(msg, j.action.out) {
 		case acked:

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -13,6 +14,7 @@ import (
 // work is one upstream message and what is still open of it.
 type work struct {
 	msg        *message.Message
+	tracker    window.Tracker
 	event      *event.Event
 	settled    func(*event.Event)
 	generation int // of its deliveries
@@ -25,12 +27,34 @@ type work struct {
 	running int           // deliveries that run; the first takes the event's slot, the last gives it back
 }
 
+func newWork(msg *message.Message, e *event.Event) *work {
+	return &work{msg: msg, tracker: window.TrackerOf(msg.Context()), event: e}
+}
+
+// left returns the actions that have not settled before.
+func (w *work) left(actions []*action) []*action {
+	done := func(a *action) bool { return w.tracker.WasDone(a.topic) }
+	if !slices.ContainsFunc(actions, done) {
+		return actions
+	}
+	return slices.DeleteFunc(slices.Clone(actions), done)
+}
+
 func (w *work) expect(deliveries, concurrent int) {
 	w.open.Store(int32(deliveries)) //nolint:gosec // the number of declared actions
 	if deliveries > 1 {
 		w.actions = make(chan struct{}, concurrent)
 		w.turn = make(chan struct{}, 1)
 	}
+}
+
+// settle takes one delivery off that has settled. Unless the message settles with it, the tracker remembers it, so that
+// what becomes of the others does not repeat it.
+func (w *work) settle(a *action) {
+	if w.actions != nil && (w.open.Load() > 1 || w.abandoned.Load()) {
+		w.tracker.Done(a.topic)
+	}
+	w.done(1, true)
 }
 
 // done takes n deliveries off; the last one settles the message upstream.
@@ -55,17 +79,13 @@ func (w *work) finish() {
 	}
 }
 
-// begin waits for the right to run j. It reports false when the process drains and neither j's event has begun nor one
-// behind it in the lane: what has begun is finished, so that a restart does not repeat it.
-func (d *Dispatcher) begin(ctx context.Context, j *job) bool {
-	w := j.work
-	for d.mayBegin(ctx, j) {
-		if !w.enter(ctx, d.slots) {
-			continue // the process drains since: mayBegin decides
-		}
+// begin waits for the right to run one delivery of w. It reports false when the process drains and w has not begun: what
+// has begun is finished.
+func (d *Dispatcher) begin(ctx context.Context, w *work) bool {
+	for d.mayBegin(ctx, w) && w.enter(ctx, d.slots) {
 		if d.held() {
 			if w.begun.CompareAndSwap(false, true) {
-				window.Started(w.msg.Context())
+				w.tracker.Start()
 			}
 			return true
 		}
@@ -75,13 +95,12 @@ func (d *Dispatcher) begin(ctx context.Context, j *job) bool {
 }
 
 // mayBegin waits while the lease is not held. Without it a draining process leaves even what has begun to its successor.
-func (d *Dispatcher) mayBegin(ctx context.Context, j *job) bool {
-	w := j.work
+func (d *Dispatcher) mayBegin(ctx context.Context, w *work) bool {
 	for w.msg.Context().Err() == nil {
 		held := d.held()
 		switch {
 		case ctx.Err() != nil:
-			return held && j.action.begunBehind(j)
+			return held && w.begun.Load()
 		case held:
 			return true
 		}
@@ -94,7 +113,7 @@ func (d *Dispatcher) held() bool { return d.cfg.Held == nil || d.cfg.Held() }
 
 func (w *work) enter(ctx context.Context, slots chan struct{}) bool {
 	draining, dead := ctx.Done(), w.msg.Context().Done()
-	if w.begun.Load() || ctx.Err() != nil { // then it was decided that this one still runs
+	if w.begun.Load() {
 		draining = nil
 	}
 	if w.actions == nil {

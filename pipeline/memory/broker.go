@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/fraiseql/observer/event"
 )
 
 // ErrClosed is returned by Publish after Close.
@@ -79,9 +81,18 @@ func (b *Broker) publish(ctx context.Context, topicName string, msgs []*message.
 func copies(msgs []*message.Message) []*message.Message {
 	list := make([]*message.Message, len(msgs))
 	for i, m := range msgs {
-		list[i] = m.Copy()
+		list[i] = copyOf(m)
 	}
 	return list
+}
+
+// copyOf copies a message with the event that its context carries, so that nobody decodes it again.
+func copyOf(m *message.Message) *message.Message {
+	c := m.Copy()
+	if e := event.OfContext(m.Context()); e != nil {
+		c.SetContext(event.WithEvent(context.Background(), e))
+	}
+	return c
 }
 
 // Unsettled counts the messages of a topic's consumer group that were published and are not acked.

@@ -112,7 +112,7 @@ func (q *queue) nack(msg *message.Message, delay time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.taken--
-	q.nacked = append(q.nacked, delayed{msg.Copy(), time.Now().Add(delay)})
+	q.nacked = append(q.nacked, delayed{copyOf(msg), time.Now().Add(delay)})
 	q.signal()
 }
 

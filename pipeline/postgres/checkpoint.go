@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -41,9 +42,9 @@ func checkServer(ctx context.Context, db queryer) (system string, err error) {
 func loadCheckpoint(ctx context.Context, db queryer, name string) (checkpoint, error) {
 	var c checkpoint
 	var to *string
-	err := db.QueryRow(ctx, `select snapshot_from::text, snapshot_to::text, read_up_to, pending, starts, alone, epoch, system_identifier
+	err := db.QueryRow(ctx, `select snapshot_from::text, snapshot_to::text, read_up_to, pending, starts, done, alone, epoch, system_identifier
 		from public.tb_observer_checkpoint where transport_name = $1`, name).
-		Scan(&c.from, &to, &c.upTo, &c.pending, &c.starts, &c.alone, &c.epoch, &c.system)
+		Scan(&c.from, &to, &c.upTo, &c.pending, &c.starts, &c.done, &c.alone, &c.epoch, &c.system)
 	if to != nil {
 		c.to = snapshot(*to)
 	}
@@ -78,14 +79,20 @@ func createCheckpoint(ctx context.Context, db execer, name, from string) error {
 	return nil
 }
 
-// fence starts a statement that does nothing unless lease $1 still has generation $2. The lock makes a takeover wait until
-// the statement has committed, and its commit is durable whatever the session's default.
-const fence = `with fence as (select set_config('synchronous_commit', 'on', true) from core.tb_observer_lease where name = $1 and generation = $2 for share) `
+// fence starts every statement that writes for a listener: lease has a row while lease $1 has generation $2, or when there
+// is no fence ($2 = 0). The lock makes a takeover wait until the statement has committed, but no renewal, which leaves the
+// generation alone; the commit is durable whatever the session's default.
+const fence = `with held as materialized (
+    select set_config('synchronous_commit', 'on', true) from core.tb_observer_lease where name = $1 and generation = $2 for key share
+), lease as materialized (
+    select * from held union all select set_config('synchronous_commit', 'on', true) where $2 = 0::bigint
+)
+`
 
 const storeSQL = fence + `update public.tb_observer_checkpoint c
 	set snapshot_from = $5::pg_snapshot, snapshot_to = $6::pg_snapshot, read_up_to = $7, pending = $8::bigint[], starts = $9::integer[],
-	    alone = $10, updated_at = clock_timestamp()
-	from fence where c.transport_name = $3 and c.epoch = $4`
+	    alone = $10, done = $11::text::jsonb, updated_at = clock_timestamp()
+	from lease where c.transport_name = $3 and c.epoch = $4`
 
 // store writes an image over the row of this epoch, durably. It is refused when another process took over or when the row
 // was moved.
@@ -95,9 +102,13 @@ func (r *Reader) store(ctx context.Context, db execer, img image, epoch int64) e
 		text := string(img.to)
 		to = &text
 	}
+	done := []byte("{}")
+	if len(img.done) > 0 {
+		done, _ = json.Marshal(img.done) // lists of names always marshal
+	}
 	ctx, answered := r.asking(ctx, &r.health.writing)
 	defer answered()
-	tag, err := db.Exec(ctx, storeSQL, r.lease.name(), r.lease.Generation(), r.cfg.Name, epoch, string(img.from), to, img.upTo, img.pending, img.starts, img.alone)
+	tag, err := db.Exec(ctx, storeSQL, r.lease.name(), r.lease.Generation(), r.cfg.Name, epoch, string(img.from), to, img.upTo, img.pending, img.starts, img.alone, string(done))
 	switch {
 	case err != nil:
 		return fmt.Errorf("store checkpoint: %w", err)

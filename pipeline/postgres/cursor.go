@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-
-	"github.com/fraiseql/observer/pipeline/window"
 )
 
 // position says what has been read: everything that from sees, and of the window from -> to everything up to upTo. An
@@ -42,7 +40,7 @@ type entry struct {
 	prior   int32     // starts without an outcome, by earlier processes
 	counted bool      // what is stored says that it was started, whether it was or not
 	begun   atomic.Bool
-	changed signal // to be set when it begins
+	done    []string // parts that have settled, see window.Tracker
 	state   state
 	msg     *message.Message
 	size    int
@@ -50,14 +48,6 @@ type entry struct {
 
 	linked     bool
 	prev, next *entry
-}
-
-var _ window.Starter = (*entry)(nil)
-
-// Start implements window.Starter: from now on the row may be what ends the process.
-func (e *entry) Start() {
-	e.begun.Store(true)
-	e.changed.set()
 }
 
 // starts is what a checkpoint says about the entry: a clean end starts nothing.
@@ -112,6 +102,7 @@ type image struct {
 	position
 	pending []int64
 	starts  []int32
+	done    map[int64][]string // by pending row
 	alone   *int64
 }
 
@@ -125,6 +116,12 @@ func (c *cursor) image(clean bool) image {
 	img := image{position: c.position, pending: make([]int64, len(list)), starts: make([]int32, len(list))}
 	for i, e := range list {
 		img.pending[i], img.starts[i] = e.pk, e.starts(clean)
+		if len(e.done) > 0 {
+			if img.done == nil {
+				img.done = map[int64][]string{}
+			}
+			img.done[e.pk] = e.done
+		}
 	}
 	if c.alone != nil && c.alone.linked && !clean {
 		img.alone = &c.alone.pk

@@ -17,7 +17,7 @@ func (r *Reader) attach(c checkpoint) {
 	r.started, r.loaded = true, c.epoch
 	r.cursor = cursor{position: c.position, epoch: c.epoch}
 	for i, pk := range c.pending {
-		e := &entry{pk: pk, prior: c.starts[i], state: stored}
+		e := &entry{pk: pk, prior: c.starts[i], done: c.done[pk], state: stored}
 		if c.alone != nil && *c.alone == pk && int(e.prior) >= r.cfg.MaxDeliver {
 			e.prior = poisoned
 		}
@@ -44,7 +44,7 @@ func (r *Reader) detach(err error) {
 		case running, delayed:
 			r.known[e.id] = e
 		case ready:
-			r.known[e.id] = &entry{id: e.id, prior: e.prior, state: dropped}
+			r.known[e.id] = &entry{id: e.id, prior: e.prior, done: e.done, state: dropped}
 		}
 	}
 	for _, e := range r.recent {
@@ -82,7 +82,7 @@ func (r *Reader) passed() {
 func (r *Reader) adopt(from row, old *entry) *entry {
 	e := &entry{pk: from.pk, state: ready}
 	if old != nil {
-		e.prior = old.prior
+		e.prior, e.done = old.prior, old.done
 	}
 	if e.prior == 0 && r.careful && r.assumed > 0 {
 		r.assumed--
@@ -94,7 +94,7 @@ func (r *Reader) adopt(from row, old *entry) *entry {
 	if known != nil {
 		known.pk = from.pk
 		if fresh {
-			e.prior = known.prior
+			e.prior, e.done = known.prior, known.done
 		} else {
 			e = known
 		}

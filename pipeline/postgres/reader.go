@@ -35,8 +35,8 @@ type ReaderConfig struct {
 	Name string
 	// MaxDeliver is how many starts without an outcome an event may have before it becomes a dead letter. Default 3.
 	MaxDeliver int
-	// MarksStarts says that whoever handles the events calls window.Started. Otherwise being handed out counts as a start.
-	MarksStarts bool
+	// Tracked says that whoever handles the events tells their window.Tracker. Otherwise being handed out counts as a start.
+	Tracked bool
 	// Source is the source of every event. Default: the name of the database.
 	Source string
 	Log    *slog.Logger
@@ -221,10 +221,9 @@ func (r *Reader) hand(e *entry) window.Item {
 	r.running++
 	msg := e.msg
 	e.msg = nil // whoever runs it keeps it
-	e.begun.Store(!r.cfg.MarksStarts)
-	if r.cfg.MarksStarts {
-		e.changed = r.changed
-		msg.SetContext(window.WithStarter(msg.Context(), e))
+	e.begun.Store(!r.cfg.Tracked)
+	if r.cfg.Tracked {
+		msg.SetContext(window.WithTracker(msg.Context(), tracker{r, e}))
 	}
 	return window.Item{Msg: msg, Raw: e}
 }

@@ -202,6 +202,52 @@ func TestCaptureMarkerIsPoison(t *testing.T) {
 	r.ack(items...)
 }
 
+// TestWhatHasSettledOfARowIsStored follows a row of which one action has settled, through an outage, a crash and a clean end.
+func TestWhatHasSettledOfARowIsStored(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	tracked := func(c *ReaderConfig) { c.Tracked = true }
+	trackers := func(items []window.Item) (one, two window.Tracker) {
+		return window.TrackerOf(items[0].Msg.Context()), window.TrackerOf(items[1].Msg.Context())
+	}
+	r := h.reader(h.acquire(), tracked)
+	r.none()
+	h.emit(1, 2)
+	items := r.take(2)
+	one, _ := trackers(items)
+	one.Start()
+	one.Done("o/quick")
+	testenv.Eventually(t, 5*time.Second, func() error {
+		c, err := loadCheckpoint(t.Context(), h.pool, h.cfg.ListenerName)
+		if err == nil && len(c.done) != 1 {
+			err = fmt.Errorf("stored as settled: %v", c.done)
+		}
+		return err
+	})
+	h.exec(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'observer observer %'`)
+	for _, item := range items {
+		require.NoError(t, r.Nack(t.Context(), item, 0))
+	}
+	one, two := trackers(r.take(2))
+	require.True(t, one.WasDone("o/quick"))
+	require.False(t, one.WasDone("o/slow") || two.WasDone("o/quick"))
+	r.crash()
+
+	r = h.reader(h.acquireAgain(), tracked)
+	one, two = trackers(r.take(2))
+	require.True(t, one.WasDone("o/quick"))
+	two.Done("o/slow")
+	r.close()
+
+	r = h.reader(h.acquireAgain(), tracked)
+	items = r.take(2)
+	one, two = trackers(items)
+	require.True(t, one.WasDone("o/quick") && two.WasDone("o/slow"))
+	require.False(t, two.WasDone("o/quick"))
+	r.ack(items...)
+	h.storedPending(0)
+}
+
 func TestWhatNoEventTypeNamesIsPoison(t *testing.T) {
 	t.Parallel()
 	h := newTestRig(t)

@@ -89,11 +89,11 @@ func (h *rig) untilDeath(r *readerRig, killer string, quick bool, starts *int, s
 func TestOnlyWhatHasBegunCountsAsStarted(t *testing.T) {
 	t.Parallel()
 	h := newTestRig(t)
-	r := h.reader(h.acquire(), func(c *ReaderConfig) { c.MarksStarts = true })
+	r := h.reader(h.acquire(), func(c *ReaderConfig) { c.Tracked = true })
 	r.none()
 	h.emit(1, 4)
 	items := r.take(4)
-	window.Started(items[1].Msg.Context())
+	window.TrackerOf(items[1].Msg.Context()).Start()
 	testenv.Eventually(t, 5*time.Second, func() error {
 		c, err := loadCheckpoint(t.Context(), h.pool, h.cfg.ListenerName)
 		if err == nil && !slices.Equal(c.starts, []int32{0, 1, 0, 0}) {

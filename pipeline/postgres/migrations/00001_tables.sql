@@ -95,7 +95,7 @@ $$;
 -- Reading positions, one row per listener_name or transport_name. Deleting a row re-delivers the whole log.
 -- The reader has read everything that snapshot_from sees, and of the window snapshot_from -> snapshot_to everything up to
 -- read_up_to (snapshot_to null: no window is under way). pending are rows read but not settled; starts counts, per
--- pending row, the starts without an outcome; alone is the one pending row that runs by itself because it is suspect.
+-- pending row, the starts without an outcome; done lists, per pending row, the actions that have settled; alone is the one pending row that runs by itself because it is suspect.
 -- epoch grows with every change that an operator makes: a running reader that knows an older one loads the row again.
 create table if not exists public.tb_observer_checkpoint (
     transport_name    text primary key,
@@ -104,6 +104,7 @@ create table if not exists public.tb_observer_checkpoint (
     read_up_to        bigint      not null default 0,
     pending           bigint[]    not null default '{}',
     starts            integer[]   not null default '{}',
+    done              jsonb       not null default '{}',
     alone             bigint,
     epoch             bigint      not null default 0,
     system_identifier text        not null,
@@ -123,6 +124,7 @@ begin
         add column read_up_to        bigint      not null default 0,
         add column pending           bigint[]    not null default '{}',
         add column starts            integer[]   not null default '{}',
+        add column done              jsonb       not null default '{}',
         add column alone             bigint,
         add column epoch             bigint      not null default 0,
         add column system_identifier text        not null default '',
