@@ -6,7 +6,6 @@ import (
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/handlers"
-	"github.com/fraiseql/observer/pipeline"
 )
 
 // actionEnv returns what the actions of cfg are built with. The caller closes its HTTP when none runs any more.
@@ -23,15 +22,4 @@ func (p *program) actionEnv(cfg *config.Config, log *slog.Logger) (handlers.Env,
 		return handlers.Env{}, err
 	}
 	return handlers.Env{Logger: log, HTTP: http, Timeout: time.Duration(perf.ConcurrentTimeoutMS) * time.Millisecond}, nil
-}
-
-// check finds what is wrong with the conditions and templates of cfg, whose other tables may be wrong as well.
-func (p *program) check(cfg *config.Config) []config.Problem {
-	http, err := handlers.NewHTTP(handlers.HTTPConfig{})
-	if err != nil {
-		return []config.Problem{cfg.Problem("observers", err.Error(), "")}
-	}
-	defer http.Close()
-	_, problems := pipeline.Compile(cfg, p.registry, handlers.Env{Logger: slog.New(slog.DiscardHandler), HTTP: http})
-	return problems
 }

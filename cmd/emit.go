@@ -64,6 +64,7 @@ func (p *program) emit(cmd *cobra.Command, flags *emitFlags) error {
 	}
 	var ids []string
 	err = p.onDatabase(cmd.Context(), cfg, func(ctx context.Context, db *pgxpool.Pool, _ *config.Config) error {
+		defer source.done()
 		ids, err = publish(ctx, db, source)
 		return err
 	})
@@ -87,10 +88,11 @@ type eventSource struct {
 	whole  bool // a value is a whole event, not the data of one
 	frame  emitFlags
 	count  int
+	done   func() // ends the progress
 }
 
 func (p *program) emitSource(cmd *cobra.Command, flags *emitFlags) (*eventSource, error) {
-	s := &eventSource{frame: *flags, name: "--data", whole: flags.entity == ""}
+	s := &eventSource{frame: *flags, name: "--data", whole: flags.entity == "", done: func() {}}
 	if s.whole && (flags.data != "-" || cmd.Flags().Changed("entity")) {
 		return nil, usagef("--entity is missing: only whole events, read with --data -, name their own")
 	}
@@ -98,7 +100,9 @@ func (p *program) emitSource(cmd *cobra.Command, flags *emitFlags) (*eventSource
 		return nil, usagef("--type and --id need --entity: without it standard input holds whole events, with event_type and entity_id")
 	}
 	if flags.data == "-" {
-		s.name, s.values = "standard input", json.NewDecoder(p.in)
+		var in io.Reader
+		in, s.done = p.progress(withoutMark(p.in), "-")
+		s.name, s.values = "standard input", json.NewDecoder(in)
 		return s, nil
 	}
 	text := []byte(flags.data)

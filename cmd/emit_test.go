@@ -91,12 +91,15 @@ func TestEmitIsAllOrNothing(t *testing.T) {
 		in, says string
 		args     []string
 	}{
-		"a broken last value":          {many + "{", fmt.Sprintf("standard input, value %d", publishBatch+2), []string{"--entity", "Order"}},
-		"text after the last value":    {many + "nonsense", "invalid character", []string{"--entity", "Order"}},
-		"an event without an entity":   {`{"entity_type": "A", "data": 1}` + "\n" + `{"data": 1}`, `value 2: decode event: "entity_type" is missing`, nil},
-		"an event with a strange type": {`{"entity_type": "A", "data": 1, "event_type": "UPSERT"}`, "UPSERT", nil},
-		"an event with a strange id":   {`{"entity_type": "A", "data": 1, "id": "seven"}`, `"seven" is no uuid`, nil},
-		"nothing at all":               {"\n", "is empty", []string{"--entity", "Order"}},
+		"a broken last value":            {many + "{", fmt.Sprintf("standard input, value %d", publishBatch+2), []string{"--entity", "Order"}},
+		"text after the last value":      {many + "nonsense", "invalid character", []string{"--entity", "Order"}},
+		"an event without an entity":     {`{"entity_type": "A", "data": 1}` + "\n" + `{"data": 1}`, `value 2: decode event: "entity_type" is missing`, nil},
+		"an event with a strange type":   {`{"entity_type": "A", "data": 1, "event_type": "UPSERT"}`, "UPSERT", nil},
+		"an event with a strange id":     {`{"entity_type": "A", "data": 1, "id": "seven"}`, `"seven" is no uuid`, nil},
+		"an event with a strange tenant": {`{"entity_type": "A", "data": 1, "tenant_id": "acme"}`, `tenant_id "acme" is no uuid`, nil},
+		"a zero that Postgres lacks":     {`{"text": "a\u0000b"}`, "hold what Postgres cannot store", []string{"--entity", "Order"}},
+		"changes that nothing keeps":     {`{"entity_type": "A", "event_type": "UPDATE", "data": {}, "changes": {}}`, "cannot hold the event's changes", nil},
+		"nothing at all":                 {"\n", "is empty", []string{"--entity", "Order"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := observer(t, test.in, append([]string{"emit", "--config", cfg, "--data", "-"}, test.args...)...)
@@ -124,6 +127,7 @@ func TestEmitTakesMoreThanABatch(t *testing.T) {
 	cfg, db := database(t)
 	const events = 3*publishBatch + 7
 	var in strings.Builder
+	in.WriteString("\ufeff")
 	for i := range events {
 		fmt.Fprintf(&in, "%d\n", i)
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func (p *program) read(from string) (text []byte, err error) {
 	if err != nil {
 		return nil, usagef("read %s: %w", sourceName(from), err)
 	}
-	return text, nil
+	return bytes.TrimPrefix(text, byteOrderMark), nil
 }
 
 func sourceName(from string) string {

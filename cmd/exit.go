@@ -28,6 +28,12 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...)}
 }
 
+// shownError is about the configuration, and was printed as data: it is not told again.
+type shownError struct{ err error }
+
+func (e *shownError) Error() string { return e.err.Error() }
+func (e *shownError) Unwrap() error { return e.err }
+
 // commandError is what a command of ours returned; every other error is cobra's, about the command line.
 type commandError struct{ err error }
 
@@ -54,24 +60,42 @@ func (p *program) report(cmd *cobra.Command, err error) int {
 	var problems *config.Problems
 	var usage *usageError
 	var ours *commandError
+	var shown *shownError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &shown):
+		return exitUsage
 	case errors.As(err, &problems):
-		fmt.Fprintln(p.err, problems)
+		p.showProblems(problems)
 		return exitUsage
 	case errors.As(err, &usage):
-		fmt.Fprintln(p.err, "error:", err)
+		p.showError(err)
 		return exitUsage
 	case cmd != nil && !errors.As(err, &ours) && !isOutput(p, err):
 		fmt.Fprintf(p.err, "error: %v\nrun '%s --help' for usage\n", err, cmd.CommandPath())
 		return exitUsage
-	case p.jsonLog != nil:
-		p.jsonLog.Error("command ended with an error", slog.Any("error", err))
-	default:
-		fmt.Fprintln(p.err, "error:", err)
 	}
+	p.showError(err)
 	return exitRuntime
+}
+
+func (p *program) showError(err error) {
+	if p.jsonLog != nil {
+		p.jsonLog.Error("command ended with an error", slog.Any("error", err))
+		return
+	}
+	fmt.Fprintln(p.err, "error:", err)
+}
+
+func (p *program) showProblems(problems *config.Problems) {
+	if p.jsonLog == nil {
+		fmt.Fprintln(p.err, problems)
+		return
+	}
+	for _, problem := range problems.List {
+		p.jsonLog.Error("configuration is wrong", slog.String("problem", problem.String()))
+	}
 }
 
 // isOutput reports whether err is about writing the output.

@@ -78,7 +78,7 @@ func TestAnErrorIsALogLineWhereTheLogIsJSON(t *testing.T) {
 func TestWarningsOfTheFileAreShown(t *testing.T) {
 	t.Parallel()
 	cfg := file(t, "observer.toml", "channel_capacity = 100\n[transport]\ntransport = \"in_memory\"\n")
-	p := &program{}
+	p := &program{getenv: func(string) string { return "" }}
 	require.NoError(t, p.apply(nil))
 	var errOut bytes.Buffer
 	p.err = &errOut

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ThreeDotsLabs/watermill-sql/v4/pkg/sql"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/fraiseql/observer/pipeline/postgres"
@@ -74,5 +76,8 @@ func (b *batch) flush(ctx context.Context) error {
 	}
 	b.msgs, b.bytes = b.msgs[:0:0], 0
 	_, err = b.tx.Exec(ctx, query.Query, query.Args...)
+	if wrong, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(wrong.Code, "22") { // data exceptions
+		return usagef("the events for %s hold what Postgres cannot store: %s %s; nothing was emitted", b.entity, wrong.Message, wrong.Detail)
+	}
 	return err
 }

@@ -65,7 +65,9 @@ func (p *program) rootCommand() *cobra.Command {
 	flags.Var(&p.flags.logFormat, "log-format", "format of the log: text, json")
 	root.Flags().AddFlagSet(run.Flags())
 	root.AddCommand(run, p.migrateCommand(), p.captureCommand(), p.checkpointCommand(), p.emitCommand(), p.evalCommand(),
-		p.dlqCommand(), p.versionCommand(), p.schemaCommand())
+		p.dlqCommand(), p.versionCommand(), p.schemaCommand(),
+		later("explain", "observer eval CONDITION --event FILE evaluates one condition"),
+		later("status", "ask the admin address: /readyz and /metrics"))
 	root.SetIn(p.in)
 	root.SetOut(p.out)
 	root.SetErr(p.err)
@@ -78,6 +80,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.Version = buildInfo().Version
 	root.SetVersionTemplate(buildInfo().String() + "\n")
+	completeChoices(root)
 	markErrors(root)
 	return root
 }
@@ -96,18 +99,26 @@ func (p *program) configFile() string {
 // load reads the configuration, as far as the command needs it, and prints its warnings. Its error is a usage error or a
 // *config.Problems.
 func (p *program) load(cmd *cobra.Command, needs config.Needs) (*config.Config, error) {
+	return p.loadChecked(cmd, needs, nil)
+}
+
+func (p *program) loadChecked(cmd *cobra.Command, needs config.Needs, check func(*config.Config) []config.Problem) (*config.Config, error) {
 	if cmd.Flags().Changed("config") && p.flags.config == "" {
 		return nil, usagef("--config is empty: name a file, or leave it out")
 	}
-	opts := config.Options{Actions: p.registry.Configs(), Middleware: slices.Sorted(maps.Keys(p.middleware)), Needs: needs}
-	if needs == config.NeedsAll {
-		opts.Check = p.check
-	}
+	opts := config.Options{Actions: p.registry.Configs(), Middleware: slices.Sorted(maps.Keys(p.middleware)), Needs: needs, Check: check}
 	cfg, err := config.Load(p.configFile(), opts)
-	if cfg != nil {
-		for _, w := range cfg.Warnings {
-			p.printf("warning: %s\n", w)
+	if cfg == nil { // the file is no TOML: the flags still say how that is told
+		p.logger(&config.Config{})
+		return nil, err
+	}
+	p.logger(cfg)
+	for _, w := range cfg.Warnings {
+		if p.jsonLog != nil {
+			p.jsonLog.Warn("configuration has a warning", slog.String("warning", w.String()))
+			continue
 		}
+		p.printf("warning: %s\n", w)
 	}
 	if err != nil {
 		return nil, err
@@ -120,6 +131,27 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short}
 	g.AddCommand(commands...)
 	return needSubcommand(g)
+}
+
+// later stands for a command that this version does not have.
+func later(name, instead string) *cobra.Command {
+	return &cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(*cobra.Command, []string) error {
+		return usagef("%s is not in this version: %s", name, instead)
+	}}
+}
+
+// completeChoices makes the words of a flag complete in shells.
+func completeChoices(cmd *cobra.Command) {
+	complete := func(f *pflag.Flag) {
+		if c, ok := f.Value.(*choice); ok {
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(c.allowed, cobra.ShellCompDirectiveNoFileComp)) // twice for a flag of the flat form
+		}
+	}
+	cmd.PersistentFlags().VisitAll(complete)
+	cmd.Flags().VisitAll(complete)
+	for _, c := range cmd.Commands() {
+		completeChoices(c)
+	}
 }
 
 // needSubcommand makes a call of g without one of its commands an error: cobra prints the help and reports success.

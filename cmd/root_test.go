@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
@@ -35,6 +40,8 @@ func TestMistakesOnTheCommandLineExitWithTwo(t *testing.T) {
 		says []string
 	}{
 		"a misspelt command":               {[]string{"migrat"}, []string{`unknown command "migrat"`, "migrate"}},
+		"a command of a later version":     {[]string{"explain", "--event", "-"}, []string{"explain is not in this version", "observer eval"}},
+		"another one, with its help":       {[]string{"status", "--help"}, []string{"status is not in this version", "/readyz"}},
 		"a misspelt subcommand":            {[]string{"dlq", "lst"}, []string{`no subcommand "lst"`, "did you mean list?"}},
 		"an unknown subcommand":            {[]string{"capture", "explode"}, []string{"add, list, remove"}},
 		"a group alone":                    {[]string{"checkpoint"}, []string{"list, remove, set"}},
@@ -171,6 +178,61 @@ service = "orders"
 			require.Contains(t, r.err, "error: ")
 		})
 	}
+}
+
+func TestInputThatHoldsNoEventExitsWithTwo(t *testing.T) {
+	t.Parallel()
+	cfg := file(t, "observer.toml", quickstart)
+	r := observer(t, "{\"entity_type\":\"Order\",\"data\":{\"id\":1}}\n{\"data\":{}}\n", "run", "--config", cfg, "--input", "-")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.err, `standard input:2: decode event: "entity_type" is missing`)
+	require.Contains(t, r.out, "1 events, 1 matched, 1 delivered")
+}
+
+func TestInputMayBeginWithAByteOrderMark(t *testing.T) {
+	t.Parallel()
+	cfg := file(t, "observer.toml", quickstart)
+	events := "\ufeff{\"entity_type\":\"Order\",\"data\":{\"id\":1}}\n"
+	require.Contains(t, succeeds(t, "run", "--config", cfg, "--input", file(t, "events.ndjson", events)), "1 delivered")
+	require.Equal(t, "1\ntrue\n", succeeds(t, "eval", "data.id", "--event", file(t, "event.json", events)))
+}
+
+func TestTheWordsOfAFlagComplete(t *testing.T) {
+	t.Parallel()
+	for flag, args := range map[string][]string{
+		"INSERT": {"emit", "--type"}, "json": {"run", "--format"}, "debug": {"run", "--log-level"}, "text": {"dlq", "list", "--log-format"},
+	} {
+		require.Contains(t, succeeds(t, append(append([]string{"__complete"}, args...), "")...), flag)
+	}
+	require.Contains(t, succeeds(t, "__complete", "--format", ""), "json", "the flat form")
+}
+
+// hangup sends SIGHUP to the process, which is this test's as well.
+type hangup struct {
+	io.Reader
+	t *testing.T
+}
+
+func (h hangup) Read(b []byte) (int, error) {
+	n, err := h.Reader.Read(b)
+	if errors.Is(err, io.EOF) {
+		require.NoError(h.t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+		<-time.After(50 * time.Millisecond) // for the signal to be logged; an early end would hide that the process survived
+	}
+	return n, err
+}
+
+func TestAHangupDoesNotEndARun(t *testing.T) {
+	t.Parallel()
+	own := make(chan os.Signal, 1) // without the program's handling, the signal would end the tests
+	signal.Notify(own, syscall.SIGHUP)
+	defer signal.Stop(own)
+	cfg := file(t, "observer.toml", quickstart)
+	in := hangup{strings.NewReader("{\"entity_type\":\"Order\",\"data\":{\"id\":1}}\n"), t}
+	var out, errOut bytes.Buffer
+	require.Zero(t, execute(t.Context(), []string{"run", "--config", cfg, "--input", "-"}, in, &out, &errOut), errOut.String())
+	require.Contains(t, out.String(), "1 delivered")
+	require.Contains(t, errOut.String(), "SIGHUP is not used in this version: restart to reload")
 }
 
 type pager struct{ service string }

@@ -7,6 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -39,37 +42,51 @@ func (p *program) runCommand() *cobra.Command {
 
 // run is the run command, and the flat form.
 func (p *program) run(cmd *cobra.Command, flags *runFlags) error {
-	cfg, err := p.load(cmd, config.NeedsAll)
-	if err != nil {
-		return err
-	}
-	log := p.logger(cfg)
-	env, err := p.actionEnv(cfg, log)
-	if err != nil {
-		return err
-	}
-	defer env.HTTP.Close()
-	plan, problems := pipeline.Compile(cfg, p.registry, env)
-	if len(problems) > 0 {
-		return &config.Problems{List: problems}
-	}
+	c := &compiled{program: p}
+	defer c.close()
+	cfg, err := p.loadChecked(cmd, config.NeedsAll, c.check)
 	switch {
+	case err != nil && flags.format.json() && flags.dryRun:
+		return p.reportUnchecked(err)
+	case err != nil && flags.format.json() && flags.validate:
+		return p.reportInvalid(err)
+	case err != nil:
+		return err
+	case flags.dryRun: // it does what --validate does, and more
+		return p.dryRun(cmd.Context(), c, flags.format.json())
 	case flags.validate:
-		return p.reportValid(cfg, plan, flags.format.json())
-	case flags.dryRun:
-		return p.dryRun(cmd.Context(), cfg, plan)
+		return p.reportValid(cfg, c.plan, flags.format.json())
 	}
 	if err := checkInput(cfg, flags.input); err != nil {
 		return err
 	}
-	pipe, err := pipeline.New(pipeline.Options{Plan: plan, Middleware: p.middleware, Log: log})
+	pipe, err := pipeline.New(pipeline.Options{Plan: c.plan, Middleware: p.middleware, Log: c.log})
 	if err != nil {
 		return err
 	}
+	defer ignoreHangups(c.log)()
 	if flags.input != "" {
 		return p.runInput(cmd.Context(), pipe, flags.input, flags.format.json())
 	}
-	return runUntilSignal(cmd.Context(), pipe, plan, cfg, log)
+	return runUntilSignal(cmd.Context(), pipe, c.plan, cfg, c.log)
+}
+
+// ignoreHangups keeps SIGHUP, which daemons take for "reload" and terminals send when they close, from ending the process
+// before what runs has drained, until stop is called.
+func ignoreHangups(log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1) // one at a time is logged
+	signal.Notify(hangups, syscall.SIGHUP)
+	var logger sync.WaitGroup
+	logger.Go(func() {
+		for range hangups {
+			log.Warn("SIGHUP is not used in this version: restart to reload")
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		logger.Wait()
+	}
 }
 
 func runUntilSignal(ctx context.Context, pipe *pipeline.Pipeline, plan *pipeline.Plan, cfg *config.Config, log *slog.Logger) error {
@@ -106,6 +123,21 @@ func (p *program) reportValid(cfg *config.Config, plan *pipeline.Plan, asJSON bo
 	return nil
 }
 
+// reportInvalid prints what is wrong as JSON.
+func (p *program) reportInvalid(err error) error {
+	problems, ok := errors.AsType[*config.Problems](err)
+	if !ok {
+		return err
+	}
+	if err := p.printJSON(struct {
+		Valid    bool             `json:"valid"`
+		Problems []config.Problem `json:"problems"`
+	}{false, problems.List}); err != nil {
+		return err
+	}
+	return &shownError{err}
+}
+
 func checkInput(cfg *config.Config, input string) error {
 	memory := cfg.Transport.Transport == "in_memory"
 	switch {
@@ -127,7 +159,12 @@ func (p *program) runInput(ctx context.Context, pipe *pipeline.Pipeline, path st
 		defer func() { _ = file.Close() }() // nothing was written
 		in, name = io.Reader(file), path
 	}
+	in, done := p.progress(withoutMark(in), path)
 	summary, err := pipe.RunInput(ctx, name, in)
+	done()
+	if _, ok := errors.AsType[*pipeline.InputError](err); ok {
+		err = &usageError{err}
+	}
 	if asJSON {
 		err = errors.Join(err, p.printJSON(summary))
 	} else {

@@ -1,6 +1,8 @@
 package cmd
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -11,6 +13,23 @@ type readerFunc func([]byte) (int, error)
 
 // Read implements io.Reader.
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+var byteOrderMark = []byte("\xef\xbb\xbf") // as some editors and spreadsheets write
+
+// withoutMark returns a reader of r without the byte-order mark that may stand before its text. It takes nothing from r
+// before the first Read.
+func withoutMark(r io.Reader) io.Reader {
+	buffered := bufio.NewReader(r)
+	skip := sync.OnceFunc(func() {
+		if start, _ := buffered.Peek(len(byteOrderMark)); bytes.Equal(start, byteOrderMark) { // an error shows again in Read
+			_, _ = buffered.Discard(len(start)) // they are there
+		}
+	})
+	return readerFunc(func(b []byte) (int, error) {
+		skip()
+		return buffered.Read(b)
+	})
+}
 
 // untilDone returns a reader of r whose Read ends with ctx: a read from a terminal or a pipe cannot be interrupted
 // otherwise. It takes nothing from r before the first Read, since standard input may belong to a script around the

@@ -10,10 +10,11 @@ import (
 
 // BuiltinActions are the action types that come with the program. A program that registers more adds to the result.
 func BuiltinActions() map[string]func() any {
-	return map[string]func() any{
-		"webhook": func() any { return new(handlers.WebhookConfig) },
-		"log":     func() any { return new(handlers.LogConfig) },
+	types := map[string]func() any{}
+	for _, d := range handlers.Builtin() {
+		types[d.Type] = d.NewConfig
 	}
+	return types
 }
 
 // neverActions are types of the original tool that only pretended to send something.

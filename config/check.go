@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
 // orchestratorGrace is the time after SIGTERM after which orchestrators kill.
@@ -25,6 +27,7 @@ func (d *decoder) check() {
 			"is not below the 30 s after which orchestrators kill", `write "25s", or raise the orchestrator's grace period`)
 	}
 	d.checkMiddleware("pipeline.middleware", d.cfg.Pipeline.Middleware)
+	d.checkIdle()
 	for i := range d.cfg.Observers {
 		d.checkObserver(&d.cfg.Observers[i], at("observers", i))
 	}
@@ -35,10 +38,11 @@ func (d *decoder) wrong(key, message, hint string) {
 	d.accept(d.cfg.Problem(key, message, hint))
 }
 
-// accept adds a problem, unless its key or a table around it has one already.
+// accept adds a problem, unless its key or a table around it has one already, or is there under a misspelt name.
 func (d *decoder) accept(p Problem) {
 	for k := p.Key; k != ""; k = outside(k) {
-		if n := d.cfg.values.nodes[k]; n != nil && n.bad {
+		n := d.cfg.values.nodes[k]
+		if n != nil && n.bad || n == nil && d.misspelt[k] {
 			return
 		}
 	}
@@ -58,6 +62,10 @@ func (d *decoder) checkPostgres() {
 		}
 	case !looksLikeDSN(dsn):
 		d.wrong("transport.postgres.url", "is not the URL of a Postgres database", "write "+urlForm)
+	default:
+		if err := postgres.CheckURL(dsn); err != nil {
+			d.wrong("transport.postgres.url", err.Error(), "")
+		}
 	}
 	if s := pg.StartFrom; s != "now" && s != "beginning" {
 		if _, err := time.Parse(time.RFC3339, s); err != nil {

@@ -2,8 +2,20 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 )
+
+// checkIdle warns where there is nothing to do.
+func (d *decoder) checkIdle() {
+	enabled := func(o Observer) bool { return o.Enabled }
+	n := d.cfg.values.nodes["observers"]
+	unclear := d.misspelt["observers"] || n != nil && n.bad
+	if d.opts.Needs != NeedsAll || d.cfg.Transport.Transport != "postgres" || unclear || slices.ContainsFunc(d.cfg.Observers, enabled) {
+		return
+	}
+	d.warn(d.cfg.At("observers"), "observers", "none is enabled: changes are read and nothing is done", "add [[observers]] with entity and [[observers.actions]]")
+}
 
 func (d *decoder) checkObserver(o *Observer, path string) {
 	if o.Retry.MaxDelayMS > 0 && o.Retry.MaxDelayMS < o.Retry.InitialDelayMS {

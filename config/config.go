@@ -63,7 +63,7 @@ type Pipeline struct {
 
 // Admin is the [admin] table.
 type Admin struct {
-	Listen   string `toml:"listen" default:"127.0.0.1:7077" doc:"host:port of the admin address; empty turns it off"`
+	Listen   string `toml:"listen" default:"127.0.0.1:7077" envempty:"true" doc:"host:port of the admin address; empty turns it off"`
 	TokenEnv string `toml:"token_env" doc:"environment variable that holds the token; needed beyond loopback"`
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ type decoder struct {
 	merged   *merged
 	problems Problems
 	blamed   map[string]bool // keys that have a problem
+	misspelt map[string]bool // keys that an unknown key beside them was probably meant to be
 }
 
 // report adds a problem with a value. A value has one problem at most: the first one explains the others.
@@ -70,7 +72,7 @@ func (d *decoder) fields(dst reflect.Value, fields []field, n *node, path string
 // tables decodes an array of tables.
 func (d *decoder) tables(dst reflect.Value, f field, n *node, path string) {
 	header := "[[" + withoutIndexes(path) + "]]"
-	if f.required() && (n == nil || n.kind == kindArray && len(n.items) == 0) {
+	if f.required() && !d.misspelt[path] && (n == nil || n.kind == kindArray && len(n.items) == 0) {
 		d.add(d.cfg.At(path), path, "is missing", "add "+header)
 	}
 	if n == nil {
@@ -130,6 +132,9 @@ func (d *decoder) find(f field, parent *node, path string) *node {
 }
 
 func (d *decoder) missing(n *node, path string) {
+	if d.misspelt[path] {
+		return
+	}
 	if n != nil {
 		d.report(n, path, "is empty", "write a value")
 		return
@@ -172,7 +177,8 @@ func (d *decoder) group(group []field, n *node, path string) {
 			set, first = c, f.key
 		}
 	}
-	if set == nil && n != nil {
+	near := slices.ContainsFunc(names, func(name string) bool { return d.misspelt[join(path, name)] })
+	if set == nil && n != nil && !near {
 		d.add(n.pos, join(path, names[0]), "is missing", "set "+strings.Join(names, " or "))
 	}
 }

@@ -5,6 +5,7 @@
 //	toml      name of the key
 //	default   value when nothing sets it
 //	env       shorter environment variables beside FRAISEQL_<PATH>, comma-separated
+//	envempty  "true": a variable that is set and empty counts, because "" means something; elsewhere it counts as not set
 //	envalias  more values that the environment may use, "memory=in_memory,…"
 //	enum      allowed values, comma-separated
 //	min, max  bounds of a number or a duration

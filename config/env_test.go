@@ -111,6 +111,7 @@ func TestEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 			map[string]string{"FRAISEQL_PERFORMANCE_MAX_CONCURRENCY": "5", "FRAISEQL_MAX_CONCURRENCY": "6"},
 			"performance.max_concurrency", 5, "env:FRAISEQL_PERFORMANCE_MAX_CONCURRENCY",
 		},
+		"an empty variable of a key to which nothing says something": {map[string]string{"FRAISEQL_ADMIN_LISTEN": ""}, "admin.listen", "", "env:FRAISEQL_ADMIN_LISTEN"},
 		"a list is separated by commas": {
 			map[string]string{"FRAISEQL_SECURITY_ALLOW_CIDRS": "10.0.0.0/8, 192.0.2.0/24"},
 			"security.allow_cidrs",
@@ -215,6 +216,40 @@ func TestAMisspeltVariableIsWarnedAbout(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, cfg.Warnings, 1)
 	require.Equal(t, "env:FRAISEQL_REDIS_POOLSIZE: names no key (did you mean FRAISEQL_REDIS_POOL_SIZE?)", cfg.Warnings[0].String())
+}
+
+func TestTwoVariablesOfOneKeyWithDifferentValuesAreWarnedAbout(t *testing.T) {
+	for name, test := range map[string]struct {
+		short string
+		want  []string
+	}{
+		"different": {"7", []string{"env:FRAISEQL_MAX_CONCURRENCY: performance.max_concurrency: has another value than FRAISEQL_PERFORMANCE_MAX_CONCURRENCY, which counts (unset one of them)"}},
+		"the same":  {"5", nil},
+		"one empty": {"", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setEnvironment(t)
+			t.Setenv("FRAISEQL_PERFORMANCE_MAX_CONCURRENCY", "5")
+			t.Setenv("FRAISEQL_MAX_CONCURRENCY", test.short)
+			cfg, err := Load("", Options{Needs: NeedsNothing})
+			require.NoError(t, err)
+			var got []string
+			for _, w := range cfg.Warnings {
+				got = append(got, w.String())
+			}
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestAVariableWithoutEffectIsWarnedAbout(t *testing.T) {
+	setEnvironment(t)
+	t.Setenv("FRAISEQL_REDIS_URL", "redis://hunter2@localhost")
+	t.Setenv("FRAISEQL_NATS_MAX_DELIVER", "5")
+	cfg, err := load("f.toml", []byte(memory+"type = \"log\"\nmessage_template = \"x\"\n"), Options{})
+	require.NoError(t, err)
+	require.Len(t, cfg.Warnings, 1)
+	require.Equal(t, "env:FRAISEQL_REDIS_URL: redis.url: has no effect in this version", cfg.Warnings[0].String())
 }
 
 func TestWakeIsForcedOnlyWhereSomebodyAsksForIt(t *testing.T) {

@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/fraiseql/observer/internal/suggest"
 )
 
 // movedKeys stood at the top level or in [transport.bridge] in files of the original tool.
@@ -72,7 +74,7 @@ func (d *decoder) strayVariables(environ []string) {
 			continue
 		}
 		for _, k := range known {
-			if distance(name, k) <= 2 {
+			if suggest.Distance(name, k) <= 2 {
 				d.warn(Position{Env: name}, "", "names no key", "did you mean "+k+"?")
 				break
 			}

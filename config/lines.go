@@ -46,6 +46,15 @@ func (l lines) inLine(line, byteCol int) Position {
 	return p
 }
 
+// text returns a line.
+func (l lines) text(line int) []byte {
+	if line < 1 || line > len(l.starts) {
+		return nil
+	}
+	text, _, _ := bytes.Cut(l.data[l.starts[line-1]:], []byte("\n"))
+	return text
+}
+
 // skip returns the first offset from start on that holds none of cutset.
 func (l lines) skip(start int, cutset string) int {
 	for start < len(l.data) && strings.IndexByte(cutset, l.data[start]) >= 0 {

@@ -77,7 +77,7 @@ func load(file string, data []byte, opts Options) (*Config, error) {
 	if syntax != nil {
 		return nil, &Problems{List: []Problem{*syntax}}
 	}
-	d := &decoder{opts: opts, cfg: &Config{File: file, values: newSettings()}, blamed: map[string]bool{}}
+	d := &decoder{opts: opts, cfg: &Config{File: file, values: newSettings()}, blamed: map[string]bool{}, misspelt: map[string]bool{}}
 	expand(doc, "", d.report)
 	d.modernize(doc)
 	var err error
@@ -93,10 +93,12 @@ func load(file string, data []byte, opts Options) (*Config, error) {
 
 func (d *decoder) decode(doc *node) {
 	d.strayVariables(os.Environ())
+	d.bothNames()
 	d.table(reflect.ValueOf(d.cfg).Elem(), doc, "")
 	d.cfg.Transport.Postgres.WakeForced = d.cfg.Transport.Postgres.Wake == "notify" && d.cfg.Explicit("transport.postgres.wake")
 	d.nameObservers()
 	d.check()
+	d.warnUnused()
 	if d.opts.Check != nil {
 		for _, p := range d.opts.Check(d.cfg) {
 			d.accept(p)

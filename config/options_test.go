@@ -86,7 +86,6 @@ f.toml:8:8: observers[0].actions[0].wait: is too long: "2h" (write a duration su
 f.toml:9:9: observers[0].actions[0].level: is too large: 256 (write a whole number)
 f.toml:10:14: observers[0].actions[0].tags[1]: is not one of the allowed values: "c" (did you mean "a"? allowed: "a", "b")
 f.toml:11:1: observers[0].actions[0].url: unknown key (known: type, name, middleware, rate, key, wait, level, tags, windows, tls)
-f.toml:12:3: observers[0].actions[0].windows[0].from: is missing (add from = …)
 f.toml:13:1: observers[0].actions[0].windows[0].form: unknown key (did you mean "from"?)
 f.toml:15:6: observers[0].actions[0].tls.ca: is an integer, not text (write a text in quotes)`)
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"regexp"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -25,11 +26,18 @@ func parse(file string, data []byte) (*node, *Problem) {
 	return newNode(raw, "", m.places, Position{}), nil
 }
 
+// bareText is a line whose value is a word.
+var bareText = regexp.MustCompile(`^[^#"'=]*=\s*[A-Za-z_][^"',\[\]{}=]*$`)
+
 func syntaxProblem(file string, data []byte, err error) *Problem {
 	p := &Problem{Position: Position{File: file, Line: 1, Col: 1}, Message: "is not TOML: " + strings.TrimPrefix(err.Error(), "toml: ")}
 	if syntax, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, col := syntax.Position()
-		p.Position = newLines(file, data).inLine(line, col)
+		lines := newLines(file, data)
+		p.Position = lines.inLine(line, col)
+		if bareText.Match(lines.text(line)) {
+			p.Message, p.Hint = "is not TOML: text without quotes", `write key = "text"; only numbers, dates, true and false stand alone`
+		}
 	}
 	return p
 }

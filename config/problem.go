@@ -9,10 +9,10 @@ import (
 
 // Position says where a value came from.
 type Position struct {
-	File string // "" unless the file holds it
-	Line int    // from 1; 0 when the file does not hold it
-	Col  int    // from 1, in characters
-	Env  string // environment variable that holds it, "" otherwise
+	File string `json:"file"`               // "" unless the file holds it
+	Line int    `json:"line"`               // from 1; 0 when the file does not hold it
+	Col  int    `json:"column"`             // from 1, in characters
+	Env  string `json:"variable,omitempty"` // environment variable that holds it, "" otherwise
 }
 
 // String returns "FILE:LINE:COL", "FILE", "env:NAME", or "" for a default.
@@ -29,9 +29,9 @@ func (p Position) String() string {
 // Problem is one mistake in the configuration.
 type Problem struct {
 	Position
-	Key     string // such as "observers[2].actions[0].url"; "" when the file itself is wrong
-	Message string // what is wrong
-	Hint    string // what to write instead; may be ""
+	Key     string `json:"key"`     // such as "observers[2].actions[0].url"; "" when the file itself is wrong
+	Message string `json:"message"` // what is wrong
+	Hint    string `json:"hint"`    // what to write instead; may be ""
 }
 
 // String returns "FILE:LINE:COL: key: what is wrong (what to write instead)".

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer/internal/secret"
+	"github.com/fraiseql/observer/internal/suggest"
 )
 
 var secretType = reflect.TypeFor[secret.String]()
@@ -145,7 +146,7 @@ func oneOfWords(enum []string, n *node) string {
 	}
 	list := strings.Join(quoted, ", ")
 	text, _ := n.raw.(string)
-	if near := nearest(text, enum); near != "" && !n.secret && n.pos.Env == "" {
+	if near := suggest.Nearest(text, enum); near != "" && !n.secret && n.pos.Env == "" {
 		return "did you mean " + strconv.Quote(near) + "? allowed: " + list
 	}
 	return "allowed: " + list

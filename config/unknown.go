@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/fraiseql/observer/internal/suggest"
 )
 
 // unknown reports every key of n that fields do not declare.
@@ -15,6 +17,9 @@ func (d *decoder) unknown(n *node, path string, fields []field) {
 	for _, key := range n.keys() {
 		if !slices.Contains(known, key) {
 			c := n.table[key]
+			if near := suggest.Nearest(key, known); near != "" {
+				d.misspelt[join(path, near)] = true
+			}
 			d.add(c.keyPos, join(path, key), "unknown key", elsewhere(key, path, known))
 		}
 	}
@@ -22,7 +27,7 @@ func (d *decoder) unknown(n *node, path string, fields []field) {
 
 // elsewhere says where an unknown key was meant to stand, or what it was meant to be.
 func elsewhere(key, path string, siblings []string) string {
-	if near := nearest(key, siblings); near != "" {
+	if near := suggest.Nearest(key, siblings); near != "" {
 		return `did you mean "` + near + `"?`
 	}
 	var homes []string

@@ -1,18 +1,30 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"github.com/tidwall/gjson"
 )
 
-// JSON returns the event as the JSON object that users see: what a webhook without a body_template receives.
+// JSON returns the event as the JSON object that users see: what a webhook without a body_template receives. It is made
+// once and shared: do not change it.
 func (e *Event) JSON() []byte {
-	return e.AppendJSON(make([]byte, 0, 320+len(e.Data)+len(e.Before)+len(e.Changes)))
+	v := &e.views.json
+	v.once.Do(func() {
+		b := e.AppendJSON(make([]byte, 0, 320+len(e.Data)+len(e.Before)+len(e.Changes)))
+		v.text = slices.Clip(b) // who appends gets a copy
+	})
+	return v.text
 }
 
 // AppendJSON appends the event's JSON to b.
@@ -62,57 +74,131 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// wire is the JSON form of an Event.
-type wire struct {
-	ID            string          `json:"id"`
-	Type          Type            `json:"event_type"`
-	Entity        string          `json:"entity_type"`
-	EntityID      string          `json:"entity_id"`
-	Data          json.RawMessage `json:"data"`
-	Before        json.RawMessage `json:"before"`
-	Changes       json.RawMessage `json:"changes"`
-	TenantID      string          `json:"tenant_id"`
-	UserID        string          `json:"user_id"`
-	Timestamp     *time.Time      `json:"timestamp"`
-	Seq           int64           `json:"seq"`
-	Source        string          `json:"source"`
-	ActorType     string          `json:"actor_type"`
-	SchemaVersion int             `json:"schema_version"`
+// Decode reads an event from its JSON. The least that it needs is entity_type and data; id (random), event_type
+// (CUSTOM), entity_id (empty) and timestamp (now) have defaults, and the changes of an UPDATE are computed where both of
+// its images are there and they are not. Keys it does not know are ignored, so that older programs read what newer ones
+// write.
+func Decode(b []byte) (*Event, error) {
+	e := &Event{}
+	dated, err := e.fill(b)
+	if e.Type == "" {
+		e.Type = Custom
+	}
+	switch year := e.Timestamp.UTC().Year(); {
+	case err != nil:
+		return nil, fmt.Errorf("decode event: %w", err)
+	case e.Entity == "":
+		return nil, errors.New(`decode event: "entity_type" is missing`)
+	case e.Data == nil:
+		return nil, errors.New(`decode event: "data" is missing`)
+	case !e.Type.Valid():
+		return nil, fmt.Errorf("decode event: event_type %q is not one of INSERT, UPDATE, DELETE, CUSTOM", e.Type)
+	case strings.ContainsFunc(e.ID, unicode.IsControl): // it becomes a header
+		return nil, errors.New(`decode event: "id" holds control characters`)
+	case year < 0 || year > 9999: // RFC 3339 ends there
+		return nil, errors.New(`decode event: "timestamp" is not within the years 0 to 9999 in UTC`)
+	}
+	e.Data = notNull(e.Data)
+	if e.Type == Update && e.Changes == nil {
+		e.Changes = Diff(compact(e.Before), compact(e.Data))
+	}
+	if e.ID == "" {
+		e.ID = uuid.NewString()
+	}
+	if !dated {
+		e.Timestamp = time.Now()
+	}
+	return e, nil
 }
 
-// Decode reads an event from its JSON. The least that it needs is entity_type and data; id (random), event_type
-// (CUSTOM), entity_id (empty) and timestamp (now) have defaults. Keys it does not know are ignored, so that older
-// programs read what newer ones write.
-func Decode(b []byte) (*Event, error) {
-	var w wire
-	if err := json.Unmarshal(b, &w); err != nil {
-		return nil, fmt.Errorf("decode event: %w", err)
+// fill sets what b gives, by the exact names of the keys; package json would take them in any case of letters. It reports
+// whether the timestamp is given.
+func (e *Event) fill(b []byte) (dated bool, err error) {
+	if !utf8.Valid(b) {
+		return false, errors.New("its text is not UTF-8")
 	}
-	if w.Entity == "" {
-		return nil, errors.New(`decode event: "entity_type" is missing`)
+	if !json.Valid(b) {
+		return false, json.Unmarshal(b, new(any)) // it says what is wrong
 	}
-	if w.Data == nil {
-		return nil, errors.New(`decode event: "data" is missing`)
+	doc := gjson.ParseBytes(b)
+	if !doc.IsObject() {
+		return false, errors.New("it is no JSON object")
 	}
-	if w.Type == "" {
-		w.Type = Custom
+	doc.ForEach(func(k, value gjson.Result) bool {
+		key := keyText(k)
+		if value.Type == gjson.Null && key != "data" {
+			return true
+		}
+		if err = e.set(key, value); err != nil {
+			err = fmt.Errorf("%q %w", key, err)
+		}
+		dated = dated || key == "timestamp"
+		return err == nil
+	})
+	return dated, err
+}
+
+func (e *Event) set(key string, value gjson.Result) (err error) {
+	switch key {
+	case "id":
+		return setText(&e.ID, value)
+	case "event_type":
+		return setText((*string)(&e.Type), value)
+	case "entity_type":
+		return setText(&e.Entity, value)
+	case "entity_id":
+		return setText(&e.EntityID, value)
+	case "data":
+		e.Data = json.RawMessage(value.Raw)
+	case "before":
+		e.Before = json.RawMessage(value.Raw)
+	case "changes":
+		e.Changes = json.RawMessage(value.Raw)
+	case "tenant_id":
+		return setText(&e.TenantID, value)
+	case "user_id":
+		return setText(&e.UserID, value)
+	case "timestamp":
+		if e.Timestamp, err = time.Parse(time.RFC3339, Text(value.Raw)); err != nil {
+			return errors.New("is not a time as in RFC 3339, such as 2026-01-31T12:00:00Z")
+		}
+	case "seq":
+		e.Seq, err = integer(value, 64)
+	case "source":
+		return setText(&e.Source, value)
+	case "actor_type":
+		return setText(&e.ActorType, value)
+	case "schema_version":
+		var version int64
+		version, err = integer(value, 32) // as in the log
+		e.SchemaVersion = int(version)
 	}
-	if !w.Type.Valid() {
-		return nil, fmt.Errorf("decode event: event_type %q is not one of INSERT, UPDATE, DELETE, CUSTOM", w.Type)
+	return err
+}
+
+func setText(to *string, value gjson.Result) error {
+	if value.Type != gjson.String {
+		return errors.New("is not a string")
 	}
-	if w.ID == "" {
-		w.ID = uuid.NewString()
+	*to = Text(value.Raw)
+	return nil
+}
+
+func integer(value gjson.Result, bits int) (int64, error) {
+	n, err := strconv.ParseInt(value.Raw, 10, bits)
+	if err != nil {
+		return 0, fmt.Errorf("is not an integer of %d bits", bits)
 	}
-	if w.Timestamp == nil {
-		now := time.Now()
-		w.Timestamp = &now
+	return n, nil
+}
+
+// compact makes equal values equal text, as far as [Diff] needs it.
+func compact(raw json.RawMessage) json.RawMessage {
+	var b bytes.Buffer
+	if raw == nil || json.Compact(&b, raw) != nil {
+		return nil
 	}
-	return &Event{
-		ID: w.ID, Type: w.Type, Entity: w.Entity, EntityID: w.EntityID,
-		Data: notNull(w.Data), Before: notNull(w.Before), Changes: notNull(w.Changes),
-		TenantID: w.TenantID, UserID: w.UserID, Timestamp: *w.Timestamp, Seq: w.Seq, Source: w.Source,
-		ActorType: w.ActorType, SchemaVersion: w.SchemaVersion,
-	}, nil
+	return b.Bytes()
 }
 
 func notNull(raw json.RawMessage) json.RawMessage {

@@ -12,6 +12,7 @@ type Delivery struct {
 	Action     string
 	Generation int       // 0, and one more at each operator's replay
 	Attempts   []Attempt // failed attempts so far, oldest first
+	Prior      int       // how many of Attempts are of earlier generations
 }
 
 // Attempt records one failed run of an action.
@@ -19,7 +20,12 @@ type Attempt struct {
 	At    time.Time `json:"at"`
 	Error string    `json:"error"`
 	Class string    `json:"class"`
+	// Generation is the delivery's, set when it is stored.
+	Generation int `json:"generation,omitempty"`
 }
+
+// Tries counts the failed attempts of this generation: a replay starts anew.
+func (d *Delivery) Tries() int { return len(d.Attempts) - d.Prior }
 
 // ID identifies the delivery towards receivers: it is the same for every attempt and every generation.
 func (d *Delivery) ID() string { return d.Event.ID + "_" + d.Observer + "_" + d.Action }

@@ -16,6 +16,12 @@ import (
 type views struct {
 	view, exact           decoded
 	data, before, changes topLevel // raw.go
+	json                  encoded  // codec.go
+}
+
+type encoded struct {
+	once sync.Once
+	text []byte
 }
 
 type decoded struct {

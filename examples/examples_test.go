@@ -137,6 +137,29 @@ func TestTheFiveMinutesAgainstPostgres(t *testing.T) {
 	require.Contains(t, all.String(), `UPDATE of order 1`)
 }
 
+func TestTheReceiverShowsWhatArrives(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "receiver")
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./receiver").CombinedOutput()
+	require.NoError(t, err, string(output))
+	receiver := exec.CommandContext(t.Context(), program, "127.0.0.1:0")
+	out, err := receiver.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, receiver.Start())
+	lines := bufio.NewScanner(out)
+	require.True(t, lines.Scan())
+	url, found := strings.CutPrefix(lines.Text(), "listening on ")
+	require.True(t, found, lines.Text())
+	answer, err := http.Post(url+"/hooks/shipped", "application/json", strings.NewReader(`{"order": 1}`))
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.True(t, lines.Scan())
+	require.Equal(t, `POST /hooks/shipped {"order": 1}`, lines.Text())
+	require.NoError(t, receiver.Process.Kill())
+	require.Error(t, receiver.Wait())
+}
+
 func TestEveryExampleIsValid(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.toml")

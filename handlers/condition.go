@@ -3,6 +3,8 @@ package handlers
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jmespath/go-jmespath"
@@ -15,6 +17,8 @@ type Condition struct {
 	path *jmespath.JMESPath
 	fast test // the same condition without decoding the event; nil where it is not simple enough
 	own  bool // evaluates on a copy of its own, because sort_by sorts in place
+
+	functions string // that it calls and that do not take every type, for errors
 }
 
 // CompileCondition compiles a condition: JMESPath over {event, data, before, changes}, where a bare number is a literal
@@ -29,7 +33,7 @@ func CompileCondition(expr string) (*Condition, error) {
 	if err != nil {
 		return nil, r.explain(err)
 	}
-	return &Condition{path: path, fast: simple(r.tokens), own: r.sorts}, nil
+	return &Condition{path: path, fast: simple(r.tokens), own: r.sorts, functions: strings.Join(r.called, " or ")}, nil
 }
 
 // Match reports whether the event fulfils the condition. Where the condition cannot be evaluated, because a function got
@@ -55,34 +59,53 @@ func (c *Condition) Eval(e *event.Event) (any, error) {
 	if c.own {
 		roots = clone(view)
 	}
-	return search(c.path, roots)
+	return c.search(roots)
 }
 
-// errType stands for what go-jmespath panics about, such as comparing two objects in contains().
-var errType = errors.New("evaluate condition: a function got a value of the wrong type")
-
-func search(path *jmespath.JMESPath, roots any) (value any, err error) {
+func (c *Condition) search(roots any) (value any, err error) {
 	defer func() {
-		if recover() != nil {
-			value, err = nil, errType
+		if recover() != nil { // such as where contains compares two objects
+			value, err = nil, fmt.Errorf("evaluate condition: %s got a value of the wrong type", c.functions)
 		}
 	}()
-	value, err = path.Search(roots)
+	value, err = c.path.Search(roots)
 	if err != nil {
-		return nil, fmt.Errorf("evaluate condition: %s", withoutValue(err.Error()))
+		return nil, fmt.Errorf("evaluate condition: %s", c.withoutValue(err.Error()))
 	}
 	return value, nil
 }
 
-// withoutValue removes the value from go-jmespath's "Invalid type for: VALUE, expected: TYPES", since errors are logged.
-func withoutValue(message string) string {
+// withoutValue puts a type in the place of the value in go-jmespath's "Invalid type for: VALUE, expected: TYPES", since
+// errors are logged. Which function it was, go-jmespath does not say.
+func (c *Condition) withoutValue(message string) string {
 	const prefix, expected = "Invalid type for: ", ", expected: []jmespath.jpType{"
 	at := strings.LastIndex(message, expected)
 	if !strings.HasPrefix(message, prefix) || at < 0 {
 		return message
 	}
-	types := strings.NewReplacer(`"`, "", ", ", " or ", "}", "").Replace(message[at+len(expected):])
-	return "a function got a value of the wrong type (it takes " + types + ")"
+	takes := strings.Split(strings.NewReplacer(`"`, "", "}", "").Replace(message[at+len(expected):]), ", ")
+	return c.functions + " got " + typeOf(message[len(prefix):at], takes) + " and takes " + strings.Join(takes, " or ")
+}
+
+// typeOf guesses the type of a value that go-jmespath has printed: it is none of those that would have been right.
+func typeOf(printed string, takes []string) string {
+	guess := "string"
+	switch _, err := strconv.ParseFloat(printed, 64); {
+	case printed == "<nil>":
+		guess = "null"
+	case printed == "true" || printed == "false":
+		guess = "boolean"
+	case strings.HasPrefix(printed, "map["):
+		guess = "object"
+	case strings.HasPrefix(printed, "["):
+		return "array"
+	case err == nil:
+		guess = "number"
+	}
+	if slices.Contains(takes, guess) { // then it was text that looks like one
+		return "string"
+	}
+	return guess
 }
 
 func compile(plain string) (path *jmespath.JMESPath, err error) {

@@ -15,6 +15,9 @@ var functions = map[string][2]int{
 	"sum": {1, 1}, "to_array": {1, 1}, "to_number": {1, 1}, "to_string": {1, 1}, "type": {1, 1}, "values": {1, 1},
 }
 
+// takeAll are the functions that take every type.
+var takeAll = []string{"not_null", "to_array", "to_number", "to_string", "type"}
+
 // changeSide says which side of a change our own functions compare; "" compares none.
 var changeSide = map[string]string{"changed": "", "changed_to": "new", "changed_from": "old"}
 
@@ -25,10 +28,16 @@ func (r *rewriter) call(i int) (int, error) {
 		return r.change(i)
 	}
 	arity, known := functions[name.text]
+	if hint := sqlWords[strings.ToLower(name.text)]; !known && hint != "" {
+		return 0, r.fail(name.start, name.text+" is SQL", hint)
+	}
 	if !known {
 		return 0, r.fail(name.start, "unknown function "+name.text, "known are changed, changed_from, changed_to, "+strings.Join(slices.Sorted(maps.Keys(functions)), ", "))
 	}
 	r.sorts = r.sorts || name.text == "sort_by"
+	if !slices.Contains(r.called, name.text) && !slices.Contains(takeAll, name.text) {
+		r.called = append(r.called, name.text)
+	}
 	r.copyTo(bracket.end())
 	return i + 2, r.push(frame{open: bracket, function: name.text, least: arity[0], most: arity[1], inner: r.prev(i).is(".")})
 }

@@ -19,6 +19,7 @@ type rewriter struct {
 	frames []frame
 	closes map[int]int // before this token, so many ")" that a "!" asked for
 	sorts  bool        // uses sort_by, which changes what it sorts
+	called []string    // functions that do not take every type
 }
 
 // piece says that out from there on came from src; verbatim pieces are equal byte for byte.
@@ -37,6 +38,7 @@ type frame struct {
 	commas   int
 	index    bool // [1], [1:2]: numbers are left alone
 	inner    bool // the current value is not the event: inside a filter, after a pipe, …
+	outer    bool // inner where the brackets open, which counts again after a comma
 }
 
 const (
@@ -81,6 +83,10 @@ func (r *rewriter) step(i int) (int, error) {
 		return i + 1, r.number(i)
 	case t.kind == tokenName && r.tokens[i+1].is("("):
 		return r.call(i)
+	case t.kind == tokenName, t.kind == tokenQuoted:
+		if err := r.name(i); err != nil {
+			return 0, err
+		}
 	case t.is("("), t.is("["), t.is("[?"), t.is("{"):
 		return i + 1, r.open(i)
 	case t.is(")"), t.is("]"), t.is("}"):
@@ -91,6 +97,7 @@ func (r *rewriter) step(i int) (int, error) {
 		r.top().inner = true
 	case t.is(","):
 		r.top().commas++
+		r.top().inner = r.top().outer
 	case t.is("<"), t.is("<="), t.is(">"), t.is(">="):
 		if err := r.ordered(i); err != nil {
 			return 0, err
@@ -165,6 +172,9 @@ func (r *rewriter) number(i int) error {
 
 // ordered refuses to order text: JMESPath would answer null, and the condition would never be true.
 func (r *rewriter) ordered(i int) error {
+	if r.tokens[i].is("<") && r.tokens[i+1].is(">") {
+		return r.fail(r.tokens[i].start, "<> is SQL", "write !=")
+	}
 	for _, t := range []token{r.prev(i), r.tokens[i+1]} {
 		if t.kind == tokenString || t.kind == tokenLiteral && strings.HasPrefix(strings.TrimSpace(t.value), `"`) {
 			return r.fail(t.start, r.tokens[i].text+" compares numbers only, and this is text", "use == or !=, or write a number")
@@ -238,6 +248,7 @@ func (r *rewriter) push(f frame) error {
 		return r.fail(f.open.start, fmt.Sprintf("nested deeper than %d", maxNesting), "")
 	}
 	f.inner = f.inner || r.top().inner
+	f.outer = f.inner
 	r.frames = append(r.frames, f)
 	return nil
 }

@@ -39,7 +39,7 @@ func TestConditionMatches(t *testing.T) {
 		"data.missing < 1":                                          false,
 		"data.missing.deeper != 3":                                  true,
 		"data.note == `null`":                                       true,
-		"nowhere == `null`":                                         true,
+		"data.nowhere == `null`":                                    true,
 		"data.status":                                               true,
 		"data.note":                                                 false,
 		"data.open && !before.open":                                 true,
@@ -85,6 +85,17 @@ func TestConditionMatches(t *testing.T) {
 		"data.customer == before.customer":                          true,
 		"data.customer":                                             true,
 		"data.status == 'it\\'s'":                                   false,
+		"{not: data.open, \"or\": data.rank}.not":                   true,
+		"data.items[?price > rank] == `[]`":                         true,
+		"data.items[*].{a: sku, b: price}[0].a == 'x'":              true,
+		"data.items[*].[sku, price] | [0][0] == 'x'":                true,
+		"@.data.status == 'shipped'":                                true,
+		"data | status == 'shipped'":                                true,
+		"max_by(data.items, &price).sku == 'x'":                     true,
+		"(data | status) == 'shipped' && data.open":                 true,
+		"length(map(&sku, data.items)) == 2":                        true,
+		"data.items[0].order == `null`":                             true,
+		"event.data.and == `null` && \"data\".open":                 true,
 	} {
 		t.Run(expr, func(t *testing.T) {
 			c, err := handlers.CompileCondition(expr)
@@ -131,14 +142,54 @@ func TestConditionTypeErrorIsFalseAndHoldsNoRowData(t *testing.T) {
 	}
 }
 
+func TestConditionTypeErrorNamesTheFunctionAndWhatItGot(t *testing.T) {
+	for expr, want := range map[string]string{
+		"length(data.nope)": "length got null and takes string or array or object",
+		"abs(data.status) > length(data.tags) && type(data) == 'x'": "abs or length got string and takes number",
+		"abs(to_string(data.rank))":                                 "abs got string and takes number",
+		"starts_with(data.customer, 'a')":                           "starts_with got object and takes string",
+		"keys(data.tags)":                                           "keys got array and takes object",
+		"length(data.open)":                                         "length got boolean and takes string or array or object",
+		"keys(data.total)":                                          "keys got number and takes object",
+		"contains(data.items, data.customer)":                       "contains got a value of the wrong type",
+	} {
+		c, err := handlers.CompileCondition(expr)
+		require.NoError(t, err)
+		_, err = c.Eval(update(was, is))
+		require.EqualError(t, err, "evaluate condition: "+want, expr)
+	}
+}
+
 func TestConditionSyntaxErrors(t *testing.T) {
 	for name, tc := range map[string]struct{ expr, caret, want string }{
 		"text without quotes at the end":               {"data.status == ", "               ^", "incomplete condition"},
 		"a single equals sign":                         {"data.status = 'x'", "            ^", "write =="},
-		"a word for an operator":                       {"data.a > 1 AND data.b", "           ^", "unexpected"},
+		"a word for an operator":                       {"data.a > 1 AND data.b", "           ^", "AND is SQL (write &&)"},
 		"after a rewritten number":                     {"data.a > 100 && data.b > 2000 )", "                              ^", "nothing opened this )"},
 		"behind rewritten pieces":                      {"changed_to('a', 17) && 12.5 == data.b ]x", "                                      ^", "nothing opened this ]"},
 		"found by the library behind rewritten pieces": {"changed('a') && data.b > 12 12", "                            ^", "unexpected"},
+		"a misspelt root":                              {"data.a && daat.total > 5", "          ^", "daat is none of event, data, before, changes (did you mean data?)"},
+		"a field without its root":                     {"status == 'x'", "^", "did you mean data.status?"},
+		"text in double quotes":                        {`data.status == "it's"`, "               ^", `text stands between single quotes: 'it\'s'`},
+		"text without quotes":                          {"data.status == shipped", "               ^", "write 'shipped' for text, or data.shipped for a field"},
+		"a number in double quotes":                    {`data.total > "1000"`, "             ^", "write 1000 without quotes"},
+		"a field that is ordered, without its root":    {`data.total > limit`, "             ^", "did you mean data.limit?"},
+		"a bare boolean":                               {"data.paid == true", "             ^", "write `true` between backticks"},
+		"a bare null":                                  {"data.paid != null", "             ^", "write `null` between backticks"},
+		"a name in a function":                         {"length(itms) > 1", "       ^", "did you mean data.itms?"},
+		"a name after another argument":                {"contains(data.tags[?@ | x], tag)", "                            ^", "did you mean data.tag?"},
+		"a name in a list":                             {"[data.a, total]", "         ^", "did you mean data.total?"},
+		"a name in an object":                          {"{a: total}", "    ^", "did you mean data.total?"},
+		"a name behind the current value":              {"@.total > 1", "  ^", "did you mean data.total?"},
+		"what no event has":                            {"event.entity == 'Order'", "      ^", "an event has no entity (it has id,"},
+		"what an event has, misspelt":                  {"event.entity_tpye == 'Order'", "      ^", "did you mean entity_type?"},
+		"OR in lower case":                             {"data.a or data.b", "       ^", "or is SQL (write ||)"},
+		"NOT before a bracket":                         {"NOT (data.a)", "^", "NOT is SQL (write !"},
+		"NOT before a name":                            {"data.a && not data.b", "          ^", "not is SQL (write !"},
+		"IS NULL":                                      {"data.a IS NULL", "       ^", "write == `null`"},
+		"IN":                                           {"data.a in ('a', 'b')", "       ^", "write contains("},
+		"AND inside a filter":                          {"data.items[?price > 1 AND sku == 'x']", "                      ^", "AND is SQL (write &&)"},
+		"not equal as in SQL":                          {"data.a <> 1", "       ^", "write !="},
 		"an open bracket":                              {"(data.a > 1", "           ^", "the end"},
 		"an open text":                                 {"data.a == 'x", "          ^", "has no end"},
 		"order of text":                                {"data.created > '2026-01-01'", "               ^", "compares numbers only"},
@@ -180,7 +231,7 @@ func TestDeepOrLongConditionsAreRefused(t *testing.T) {
 		_, err := handlers.CompileCondition(expr)
 		require.Error(t, err)
 	}
-	_, err := handlers.CompileCondition(strings.Repeat("!", 10_000) + "a.b")
+	_, err := handlers.CompileCondition(strings.Repeat("!", 10_000) + "data.b")
 	require.NoError(t, err)
 }
 

@@ -40,7 +40,7 @@ func NewGuard(cfg SecurityConfig) (*Guard, error) {
 // Control returns the function that a [net.Dialer] calls for each address of host before it connects. host is what the
 // operator wrote in the file or its environment.
 func (g *Guard) Control(host string) func(network, address string, _ syscall.RawConn) error {
-	private := g.private == "always" || g.private == "static" && namesPrivate(host)
+	private := g.mayBePrivate(host)
 	return func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -48,6 +48,20 @@ func (g *Guard) Control(host string) func(network, address string, _ syscall.Raw
 		}
 		return g.check(ap.Addr(), private)
 	}
+}
+
+// mayBePrivate reports whether host may lead to a private address.
+func (g *Guard) mayBePrivate(host string) bool {
+	return g.private == "always" || g.private == "static" && namesPrivate(host)
+}
+
+// refuses returns why host, where it is an address, can never be reached.
+func (g *Guard) refuses(host string) error {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return nil //nolint:nilerr // a name: what it leads to shows when it is dialled
+	}
+	return g.check(ip, g.mayBePrivate(host))
 }
 
 func (g *Guard) check(ip netip.Addr, private bool) error {

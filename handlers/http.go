@@ -16,6 +16,7 @@ const (
 	idleTimeout  = 90 * time.Second
 	drainTimeout = 500 * time.Millisecond // for the rest of an answer whose status is known
 	maxReply     = 64 << 10               // bytes of an answer that are read to keep its connection
+	maxSaid      = 512                    // bytes of an answer that an error keeps
 	maxHeaders   = 64 << 10
 )
 
@@ -77,21 +78,24 @@ func (h *HTTP) dial(ctx context.Context, network, address string) (net.Conn, err
 	return d.DialContext(ctx, network, address)
 }
 
-// send sends a request and returns its outcome. As soon as the status of the answer is known it counts; of the body, a
-// bounded part is read for a bounded time, so that the connection can be used again.
-func (h *HTTP) send(ctx context.Context, req *http.Request, limit time.Duration) error {
-	attempt, cancel := context.WithCancel(ctx)
-	defer cancel()
-	timer := time.AfterFunc(limit, cancel)
-	defer timer.Stop()
-	resp, err := h.transport.RoundTrip(req.WithContext(attempt))
+// send sends a request, whose context cancel ends, and returns its outcome. As soon as the status of the answer is known
+// it counts; of the body, a bounded part is read for a bounded time, so that the connection can be used again and that an
+// error holds what the receiver said.
+func (h *HTTP) send(ctx context.Context, req *http.Request, limit time.Duration, cancel func()) error {
+	clock := time.AfterFunc(limit, cancel)
+	defer clock.Stop()
+	resp, err := h.transport.RoundTrip(req)
 	if err != nil {
-		return requestError(ctx, attempt, err)
+		return requestError(ctx, req.Context(), err)
 	}
+	said := ""
 	if resp.ContentLength != 0 {
-		timer.Reset(drainTimeout)
+		clock.Reset(drainTimeout)
+		if !succeeded(resp) {
+			said = readSaid(resp.Body)
+		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxReply+1)) // the status counts; what is wrong here costs a connection
 	}
 	_ = resp.Body.Close() // nothing was written
-	return statusError(resp)
+	return statusError(resp, said)
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/fraiseql/observer/event"
 )
@@ -77,13 +79,40 @@ func shorten(s string) string {
 // maxRetryAfter caps what a server may ask for.
 const maxRetryAfter = time.Hour
 
-// statusError turns the status of an answer into an outcome.
-func statusError(resp *http.Response) error {
-	code := resp.StatusCode
-	if code >= 200 && code < 300 {
+func succeeded(resp *http.Response) bool { return resp.StatusCode >= 200 && resp.StatusCode < 300 }
+
+// readSaid returns the start of an answer as one line of text.
+func readSaid(body io.Reader) string {
+	b := make([]byte, maxSaid+utf8.UTFMax)
+	n, _ := io.ReadFull(body, b) // what came in time counts
+	text, tail := b[:n], ""
+	if n > maxSaid {
+		end := maxSaid
+		for end > maxSaid-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+			end--
+		}
+		text, tail = text[:end], "…"
+	}
+	line := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(string(text), "?"))
+	return strings.TrimSpace(line) + tail
+}
+
+// statusError turns the status of an answer into an outcome; said is what else the receiver said.
+func statusError(resp *http.Response, said string) error {
+	if succeeded(resp) {
 		return nil
 	}
-	err := event.WithClass(errors.New(strings.TrimSpace(strconv.Itoa(code)+" "+http.StatusText(code))), "http_"+strconv.Itoa(code))
+	code := resp.StatusCode
+	text := strings.TrimSpace(strconv.Itoa(code) + " " + http.StatusText(code))
+	if said != "" {
+		text += ": " + said
+	}
+	err := event.WithClass(errors.New(text), "http_"+strconv.Itoa(code))
 	if !transient(code) {
 		return event.Permanent(err)
 	}

@@ -33,6 +33,9 @@ func Define[C any](typ string, build func(cfg *C, env Env) (Action, error)) Defi
 	}
 }
 
+// NewConfig returns a pointer to an empty struct of the action's keys.
+func (d Definition) NewConfig() any { return d.config() }
+
 // Builtin lists the types of action that come with the program.
 func Builtin() []Definition {
 	return []Definition{Define("webhook", NewWebhook), Define("log", NewLog)}
@@ -60,7 +63,7 @@ func NewRegistry(extra ...Definition) (*Registry, error) {
 func (r *Registry) Configs() map[string]func() any {
 	m := make(map[string]func() any, len(r.byType))
 	for typ, d := range r.byType {
-		m[typ] = d.config
+		m[typ] = d.NewConfig
 	}
 	return m
 }

@@ -37,7 +37,7 @@ func NewWebhook(cfg *WebhookConfig, env Env) (Action, error) {
 		w.timeout = 30 * time.Second
 	}
 	var targetErr, headersErr, bodyErr error
-	w.target, targetErr = newTarget(cfg)
+	w.target, targetErr = newTarget(cfg, env.HTTP.guard)
 	w.headers, headersErr = newHeaders(cfg.Headers, env.HTTP.userAgent)
 	w.body, bodyErr = newBody(cfg)
 	if err := errors.Join(targetErr, headersErr, bodyErr); err != nil {
@@ -76,18 +76,20 @@ func (w *Webhook) Timeout() time.Duration { return w.timeout }
 
 // Run sends the delivery once. Its errors name scheme and host of the URL, never the rest, which may hold a secret.
 func (w *Webhook) Run(ctx context.Context, d *event.Delivery) error {
-	req, err := w.request(d)
+	attempt, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := w.request(attempt, d)
 	if err != nil {
 		return err
 	}
-	if err := w.http.send(ctx, req, w.timeout); err != nil {
+	if err := w.http.send(ctx, req, w.timeout, cancel); err != nil {
 		return fmt.Errorf("%s %s: %w", w.base.Method, w.target.origin, err)
 	}
 	return nil
 }
 
-func (w *Webhook) request(d *event.Delivery) (*http.Request, error) {
-	req := w.base // the header and the body are set anew; nothing else of it changes
+func (w *Webhook) request(ctx context.Context, d *event.Delivery) (*http.Request, error) {
+	req := w.base.WithContext(ctx) // the header and the body are set anew; nothing else of it changes
 	var err error
 	if req.URL, err = w.target.of(d.Event); err != nil {
 		return nil, err
@@ -96,17 +98,17 @@ func (w *Webhook) request(d *event.Delivery) (*http.Request, error) {
 		return nil, err
 	}
 	if w.bare {
-		return &req, nil
+		return req, nil
 	}
 	body, err := w.payload(d.Event)
 	if err != nil {
 		return nil, err
 	}
 	req.ContentLength = int64(len(body))
-	req.Body = io.NopCloser(bytes.NewReader(body))
+	req.Body = io.NopCloser(bytes.NewReader(body)) // net/http knows this form to be in memory, and sends it together with the headers
 	// The transport sends again, on a new connection, what met one that the server had just closed.
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	return &req, nil
+	return req, nil
 }
 
 func (w *Webhook) payload(e *event.Event) ([]byte, error) {

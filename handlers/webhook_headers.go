@@ -33,10 +33,17 @@ func newHeaders(extra map[string]string, userAgent string) (*headers, error) {
 		templates: map[string]*Template{},
 	}
 	var errs []error
+	seen := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(extra)) {
-		if err := h.add(name, extra[name]); err != nil {
+		key := http.CanonicalHeaderKey(name)
+		err := h.add(name, extra[name])
+		if other, twice := seen[key]; twice {
+			err = fmt.Errorf("is the same header as %s: keep one of them", other)
+		}
+		if err != nil {
 			errs = append(errs, &KeyError{Key: "headers." + name, Err: err})
 		}
+		seen[key] = name
 	}
 	return h, errors.Join(errs...)
 }

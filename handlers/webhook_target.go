@@ -17,7 +17,7 @@ type target struct {
 	template *Template // nil when there is no placeholder
 }
 
-func newTarget(cfg *WebhookConfig) (*target, error) {
+func newTarget(cfg *WebhookConfig, guard *Guard) (*target, error) {
 	key, raw := "url", cfg.URL.Reveal()
 	if raw == "" && cfg.URLEnv != "" {
 		key = "url_env"
@@ -31,6 +31,9 @@ func newTarget(cfg *WebhookConfig) (*target, error) {
 	t, err := parseTarget(raw)
 	if err != nil {
 		return nil, &KeyError{Key: key, Err: err, Hint: "write https://host/path"}
+	}
+	if err := guard.refuses(t.fixed.Hostname()); err != nil {
+		return nil, &KeyError{Key: key, Err: err}
 	}
 	return t, nil
 }

@@ -283,7 +283,6 @@ func TestWebhookNetworkErrors(t *testing.T) {
 		"closed without an answer":   {"http://" + hangup, "reset"},
 		"TLS without a known issuer": {secure.URL, "tls"},
 		"TLS to a plain server":      {strings.Replace(plain, "http://", "https://", 1), "tls"},
-		"a metadata address":         {"http://169.254.169.254", "blocked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := webhook(t, handlers.WebhookConfig{URL: secret.String(tc.url + "/s3cret?t=s3cret")}).Run(t.Context(), delivery(`{}`))
@@ -294,6 +293,72 @@ func TestWebhookNetworkErrors(t *testing.T) {
 			require.Less(t, len(err.Error()), 300)
 		})
 	}
+}
+
+func TestWebhookToAnAddressThatTheGuardBlocksIsAMistakeInTheFile(t *testing.T) {
+	for name, tc := range map[string]struct {
+		url, networks string
+		allow         []string
+		want          string
+	}{
+		"metadata":                    {"http://169.254.169.254/x", "always", nil, "url: address 169.254.169.254 serves cloud metadata"},
+		"metadata with a placeholder": {"http://169.254.169.254/{{ data.id }}", "static", nil, "serves cloud metadata"},
+		"metadata that is allowed":    {"http://169.254.169.254/x", "static", []string{"169.254.169.254/32"}, ""},
+		"a private address":           {"http://10.0.0.1/x", "never", nil, "address 10.0.0.1 is not public"},
+		"one over IPv6":               {"http://[::1]:80/x", "never", nil, "address ::1 is not public"},
+		"one where the file may":      {"http://10.0.0.1/x", "static", nil, ""},
+		"a name":                      {"http://localhost/x", "never", nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard, err := handlers.NewGuard(handlers.SecurityConfig{PrivateNetworks: tc.networks, AllowCIDRs: tc.allow})
+			require.NoError(t, err)
+			h, err := handlers.NewHTTP(handlers.HTTPConfig{Guard: guard})
+			require.NoError(t, err)
+			_, err = handlers.NewWebhook(&handlers.WebhookConfig{URL: secret.String(tc.url)}, handlers.Env{HTTP: h})
+			if tc.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tc.want)
+			require.Len(t, handlers.KeyErrors(err), 1)
+		})
+	}
+}
+
+func TestWebhookErrorHoldsWhatTheReceiverSaid(t *testing.T) {
+	for name, tc := range map[string]struct{ body, want string }{
+		"JSON":                     {`{"reason":"no such order"}`, `400 Bad Request: {"reason":"no such order"}`},
+		"lines and controls":       {" no\r\nsuch\x1b[31m\u2028order\x00 ", "400 Bad Request: no  such [31m order"},
+		"what is no text":          {"a\xff\xfeb", "400 Bad Request: a?b"},
+		"much":                     {strings.Repeat("é", 1000), "400 Bad Request: " + strings.Repeat("é", 256) + "…"},
+		"much, cut in a character": {"x" + strings.Repeat("é", 1000), "400 Bad Request: x" + strings.Repeat("é", 255) + "…"},
+		"just enough":              {strings.Repeat("x", 512), "400 Bad Request: " + strings.Repeat("x", 512)},
+		"nothing":                  {"", "400 Bad Request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, tc.body)
+			})
+			err := webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`))
+			require.EqualError(t, err, "POST "+url+": "+tc.want)
+			require.True(t, event.IsPermanent(err))
+		})
+	}
+}
+
+func TestWebhookErrorHoldsWhatTheReceiverSaidInTime(t *testing.T) {
+	release := make(chan struct{})
+	url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.WriteHeader(http.StatusBadGateway)
+		_, _ = io.WriteString(w, "half")
+		w.(http.Flusher).Flush()
+		<-release
+	})
+	t.Cleanup(func() { close(release) })
+	err := webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`))
+	require.EqualError(t, err, "POST "+url+": 502 Bad Gateway: half")
 }
 
 // listen starts a server that is not HTTP: it reads something, does what it is told and hangs up.
@@ -366,6 +431,9 @@ func TestWebhookConfigErrorsNameTheirKeyAndHideTheirValue(t *testing.T) {
 		"several mistakes": {handlers.WebhookConfig{
 			URL: "nothing", BodyTemplate: "{", Headers: map[string]string{"a b": "s3cret", "host": "s3cret", "webhook-id": "s3cret", "X-A": "s3cret\r\n", "X-B": "s3cret{{"},
 		}, []string{"url", "headers.X-A", "headers.X-B", "headers.a b", "headers.host", "headers.webhook-id", "body_template"}, "cannot be changed"},
+		"two names that differ in case only": {handlers.WebhookConfig{URL: "http://x/", Headers: map[string]string{
+			"Content-Type": "text/plain", "content-type": "application/json", "X-A": "s3cret", "x-a": "s3cret",
+		}}, []string{"headers.content-type", "headers.x-a"}, "is the same header as Content-Type: keep one of them"},
 		"a content type from a row": {handlers.WebhookConfig{URL: "http://x/", Headers: map[string]string{"content-type": "{{ data.x }}"}}, []string{"headers.content-type"}, "cannot hold placeholders"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,7 +33,7 @@ func DryRun(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
 	}
 	defer pool.Close()
 	checks := []Check{{Name: "postgres", Detail: "answers"}, checkSchema(ctx, pool, cfg)}
-	if checks[1].Detail != schemaCurrent {
+	if checks[1].Detail != schemaCurrent { // the others need it
 		return checks
 	}
 	return append(checks, checkPosition(ctx, pool, cfg), checkCaptures(ctx, pool, plan))
@@ -43,10 +43,13 @@ const schemaCurrent = "current"
 
 func checkSchema(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) Check {
 	err := postgres.SchemaCurrent(ctx, pool)
-	if errors.Is(err, postgres.ErrSchema) && cfg.AutoMigrate {
+	switch {
+	case errors.Is(err, postgres.ErrSchema) && cfg.AutoMigrate:
 		return Check{Name: "schema", Detail: "is missing or outdated; run creates it (auto_migrate)"}
+	case err != nil:
+		return Check{Name: "schema", Err: err}
 	}
-	return Check{Name: "schema", Detail: schemaCurrent, Err: err}
+	return Check{Name: "schema", Detail: schemaCurrent}
 }
 
 func checkPosition(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) Check {
@@ -87,4 +90,14 @@ func checkCaptures(ctx context.Context, pool *pgxpool.Pool, plan *Plan) Check {
 		return Check{Name: "captures", Note: true, Detail: fmt.Sprintf("no table is captured as %s: run: observer capture add TABLE --entity %s", strings.Join(missing, ", "), missing[0])}
 	}
 	return Check{Name: "captures", Detail: fmt.Sprintf("%d tables", len(captures))}
+}
+
+// warnUncaptured logs at the start of a run what --dry-run notes about captures.
+func (p *Pipeline) warnUncaptured(ctx context.Context, pool *pgxpool.Pool) {
+	switch check := checkCaptures(ctx, pool, p.plan); {
+	case check.Err != nil && ctx.Err() == nil:
+		p.log.Warn("captured tables could not be listed", slog.Any("error", check.Err))
+	case check.Note:
+		p.log.Warn("an observer waits for changes that no table gives", slog.String("reason", check.Detail))
+	}
 }

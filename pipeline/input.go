@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,8 +32,14 @@ type Summary struct {
 	DurationMS  int64 `json:"duration_ms"`
 }
 
+// InputError says that the input holds what is no event.
+type InputError struct{ err error }
+
+func (e *InputError) Error() string { return e.err.Error() }
+func (e *InputError) Unwrap() error { return e.err }
+
 // RunInput delivers the events of an NDJSON stream and returns when all are settled or ctx has ended. A line that is no
-// event ends the reading with an error that names it; what came before is delivered all the same.
+// event ends the reading with an [*InputError] that names it; what came before is delivered all the same.
 func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Summary, error) {
 	const topic, group = "input", "input"
 	start := time.Now()
@@ -80,8 +87,11 @@ func feed(ctx context.Context, name string, in io.Reader, pub message.Publisher,
 			continue
 		}
 		e, err := event.Decode(bytes.Clone(text))
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			err = fmt.Errorf("%w: one line holds one event", syntax)
+		}
 		if err != nil {
-			return n, fmt.Errorf("%s:%d: %w", name, line, err)
+			return n, &InputError{fmt.Errorf("%s:%d: %w", name, line, err)}
 		}
 		msg := message.NewMessageWithContext(event.WithEvent(ctx, e), e.ID, e.JSON())
 		if err := pub.Publish(topic, msg); err != nil {

@@ -102,6 +102,22 @@ func TestRunInputNamesTheLineThatIsNoEvent(t *testing.T) {
 	require.Equal(t, 1, summary.Events)
 }
 
+func TestRunInputSaysThatALineHoldsOneEvent(t *testing.T) {
+	for name, in := range map[string]string{
+		"two on one line":  `{"entity_type":"Order","data":{}} {"entity_type":"Order","data":{}}`,
+		"one on two lines": "{\n\"entity_type\":\"Order\",\"data\":{}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := build(t, strings.ReplaceAll(webhookOnShipped, "%s", "http://localhost:1"))
+			_, err := p.RunInput(t.Context(), "orders.ndjson", strings.NewReader(in))
+			var wrong *pipeline.InputError
+			require.ErrorAs(t, err, &wrong)
+			require.ErrorContains(t, err, "orders.ndjson:1: ")
+			require.ErrorContains(t, err, "one line holds one event")
+		})
+	}
+}
+
 func TestRunInputEndsWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

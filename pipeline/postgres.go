@@ -42,6 +42,7 @@ func (p *Pipeline) runPostgres(ctx context.Context) error {
 	}
 	defer pool.Close()
 	p.health.OK(postgresCheck)
+	p.warnUncaptured(ctx, pool)
 	group, ctx := errgroup.WithContext(ctx)
 	tried := make(chan struct{})
 	group.Go(func() error { p.probe(ctx, postgresCheck, postgresFix, pool.Ping); return nil })

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -52,6 +54,12 @@ func eventRow(e *event.Event, msg *message.Message) (logRow, error) {
 			return logRow{}, fmt.Errorf("the event's id %q is no uuid", e.ID)
 		}
 	}
+	if e.TenantID != "" && row.tenant == nil {
+		return logRow{}, fmt.Errorf("the event's tenant_id %q is no uuid", e.TenantID)
+	}
+	if gjson.GetBytes(msg.Payload, "changes").Exists() && !sameChanges(e) {
+		return logRow{}, errors.New("the change log cannot hold the event's changes: leave them out, they are computed from before and data of an UPDATE")
+	}
 	if e.Type == event.Delete { // the log holds what was deleted as the before-image
 		if row.before == nil {
 			row.before = row.data
@@ -82,6 +90,16 @@ func eventRow(e *event.Event, msg *message.Message) (logRow, error) {
 		row.extra = text(string(b))
 	}
 	return row, nil
+}
+
+// sameChanges reports whether a reader of the log finds the changes of e: it computes them from the images.
+func sameChanges(e *event.Event) bool {
+	if e.Changes == nil {
+		return true
+	}
+	found, err := event.Decode((&event.Event{Type: e.Type, Entity: e.Entity, Data: e.Data, Before: e.Before}).JSON())
+	var given, computed any
+	return err == nil && json.Unmarshal(e.Changes, &given) == nil && json.Unmarshal(found.Changes, &computed) == nil && reflect.DeepEqual(given, computed)
 }
 
 func text(s string) *string {

@@ -35,7 +35,7 @@ func TestAnEventsJSONFillsTheColumns(t *testing.T) {
 	p, err := NewPublisher(sql.BeginnerFromPgx(pool))
 	require.NoError(t, err)
 	const id, key, tenant = "0d9a2b4e-6f14-4b62-9b39-1d3f3a1f9c11", "1d9a2b4e-6f14-4b62-9b39-1d3f3a1f9c12", "2d9a2b4e-6f14-4b62-9b39-1d3f3a1f9c13"
-	full := `{"id":"` + id + `","event_type":"UPDATE","entity_type":"Order","entity_id":"` + key + `","data":{"n":12345678901234567890.50},"before":{"n":1},
+	full := `{"id":"` + id + `","event_type":"UPDATE","entity_type":"Order","entity_id":"` + key + `","data":{"n":12345678901234567890.50},"before":{"n":1}, "changes":{"n":{"new":12345678901234567890.50,"old":1}},
 		"tenant_id":"` + tenant + `","user_id":"ada","timestamp":"2026-01-02T03:04:05.678901Z","seq":9,"source":"shop","actor_type":"user","schema_version":3}`
 	withMetadata := message.NewMessage("not a uuid", []byte(full))
 	withMetadata.Metadata.Set("correlation_id", "c")
@@ -93,8 +93,11 @@ func TestPublishRefuses(t *testing.T) {
 	p, err := NewPublisher(sql.BeginnerFromPgx(migratedDB(t)))
 	require.NoError(t, err)
 	for payload, want := range map[string]string{
-		`{"entity_type":"Invoice","data":{}}`:        `entity_type is "Invoice": the topic must be the same`,
-		`{"id":"7","entity_type":"Order","data":{}}`: `id "7" is no uuid`,
+		`{"entity_type":"Invoice","data":{}}`:                                                                             `entity_type is "Invoice": the topic must be the same`,
+		`{"id":"7","entity_type":"Order","data":{}}`:                                                                      `id "7" is no uuid`,
+		`{"tenant_id":"acme","entity_type":"Order","data":{}}`:                                                            `tenant_id "acme" is no uuid`,
+		`{"entity_type":"Order","event_type":"UPDATE","data":{"a":2},"changes":{"a":{"old":1,"new":2}}}`:                  `cannot hold the event's changes`,
+		`{"entity_type":"Order","event_type":"UPDATE","data":{"a":2},"before":{"a":1},"changes":{"b":{"old":1,"new":2}}}`: `cannot hold the event's changes`,
 	} {
 		require.ErrorContains(t, p.Publish("Order", message.NewMessage("u", []byte(payload))), want)
 	}

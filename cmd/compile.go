@@ -1,0 +1,38 @@
+package cmd
+
+import (
+	"log/slog"
+
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/handlers"
+	"github.com/fraiseql/observer/pipeline"
+)
+
+// compiled is a configuration made ready to run, as [config.Load] does it on the way.
+type compiled struct {
+	program *program
+	log     *slog.Logger
+	env     handlers.Env
+	plan    *pipeline.Plan
+}
+
+// check finds what is wrong with the conditions and actions of cfg, whose other tables may be wrong as well.
+func (c *compiled) check(cfg *config.Config) (problems []config.Problem) {
+	c.log = c.program.logger(cfg)
+	forActions := *cfg
+	if _, err := handlers.NewGuard(cfg.Security); err != nil { // it has a problem already: no action is judged by it
+		forActions.Security = handlers.SecurityConfig{PrivateNetworks: "always", AllowCIDRs: []string{"0.0.0.0/0", "::/0"}}
+	}
+	var err error
+	if c.env, err = c.program.actionEnv(&forActions, c.log); err != nil {
+		return []config.Problem{cfg.Problem("observers", err.Error(), "")}
+	}
+	c.plan, problems = pipeline.Compile(cfg, c.program.registry, c.env)
+	return problems
+}
+
+func (c *compiled) close() {
+	if c.env.HTTP != nil {
+		c.env.HTTP.Close()
+	}
+}
