@@ -21,7 +21,7 @@ func (p *program) captureAdd() *cobra.Command {
 	var format *choice
 	cmd := &cobra.Command{
 		Use:   "add TABLE",
-		Short: "Capture the changes of a table, or change how they are captured",
+		Short: "Capture the changes of a table; --replace changes how they are captured",
 		Args:  oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if spec.Bulk {
@@ -49,6 +49,7 @@ func (p *program) captureAdd() *cobra.Command {
 	f.StringSliceVar(&spec.Exclude, "exclude", nil, "capture all but these `COL`umns, comma-separated")
 	f.BoolVar(&spec.NoBefore, "no-before", false, "keep no before-image of an UPDATE: its changes are unknown then")
 	f.StringVar(&spec.Tenant, "tenant", "", "`COL`umn that holds the tenant's uuid")
+	f.BoolVar(&spec.Replace, "replace", false, "replace another definition by which the table is captured now")
 	f.BoolVar(&spec.Bulk, "bulk", false, "use statement triggers; refused by this version")
 	cmd.MarkFlagsMutuallyExclusive("columns", "exclude")
 	format = formatFlag(cmd)
@@ -57,7 +58,11 @@ func (p *program) captureAdd() *cobra.Command {
 
 // printCapture says how a table is captured, and what is not.
 func (p *program) printCapture(r postgres.CaptureReport) {
-	fmt.Fprintf(p.out, "%s is captured as entity %q\n", r.Table, r.Entity)
+	already := ""
+	if r.Unchanged {
+		already = "already "
+	}
+	fmt.Fprintf(p.out, "%s is %scaptured as entity %q\n", r.Table, already, r.Entity)
 	for _, line := range []struct{ name, value string }{
 		{"key", strings.Join(r.Key, ", ")},
 		{"columns", strings.Join(r.Columns, ", ")},

@@ -25,6 +25,11 @@ to know:
   - Changes made with session_replication_role = replica (logical replication, some restores) are not captured.
 next: add an observer with entity = "Order" to `+cfg+`, then: observer run --config `+cfg+"\n", added)
 
+	again := []string{"capture", "add", "orders", "--config", cfg, "--entity", "Order", "--exclude", "secret", "--tenant", "tenant", "--no-before"}
+	require.Contains(t, succeeds(t, again...), `public.orders is already captured as entity "Order"`)
+	r := observer(t, "", "capture", "add", "orders", "--config", cfg, "--tenant", "tenant")
+	require.Equal(t, exitRuntime, r.code)
+	require.Contains(t, r.err, "it was made by: observer capture add public.orders --entity Order --key id --exclude secret --no-before --tenant tenant; to replace")
 	run(t, db, `insert into orders values (7, 'new', 'hidden')`)
 	require.JSONEq(t, `{"id": 7, "status": "new", "tenant": null}`,
 		one[string](t, db, `select object_data::text from core.tb_entity_change_log where object_type = 'Order' and object_key = '7'`))

@@ -68,8 +68,15 @@ func (p *program) checkpointSet() *cobra.Command {
 			if args[0] == "" {
 				return usagef("the name is empty: write the listener_name, see: observer checkpoint list")
 			}
-			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, _ *config.Config) error {
-				err := postgres.SetCheckpoint(ctx, db, args[0], to)
+			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
+				configured := []string{cfg.Transport.Postgres.ListenerName}
+				if cfg.Transport.RunBridge {
+					configured = append(configured, cfg.Transport.Bridge.TransportName)
+				}
+				err := postgres.CheckListener(ctx, db, args[0], configured...)
+				if err == nil {
+					err = postgres.SetCheckpoint(ctx, db, args[0], to)
+				}
 				if err == nil {
 					p.printf("checkpoint %s is set to %s\n", args[0], to)
 				}

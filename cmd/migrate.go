@@ -28,7 +28,7 @@ processes at once. --print writes the same as SQL, for a DBA to read and run; it
 	cmd.Flags().BoolVar(&flags.print, "print", false, "write the SQL to standard output and change nothing")
 	cmd.Flags().BoolVar(&flags.down, "down", false, "remove what is ours, with parked deliveries and dead letters, and nothing else; needs --yes")
 	cmd.Flags().BoolVar(&flags.yes, "yes", false, "with --down: do it")
-	cmd.Flags().StringVar(&flags.grantApp, "grant-app", "", "give `ROLE` what an application needs to emit events")
+	cmd.Flags().StringVar(&flags.grantApp, "grant-app", "", "give `ROLE` what an application needs to emit events and to capture tables that it owns")
 	cmd.Flags().StringVar(&flags.grantWorker, "grant-worker", "", "give `ROLE` what observer run needs")
 	for _, grant := range []string{"grant-app", "grant-worker"} {
 		cmd.MarkFlagsMutuallyExclusive("print", "down", grant)

@@ -55,6 +55,17 @@ func TestWhereNoServerAnswersTheCommandsEndAndSaySo(t *testing.T) {
 	fail(t, "postgres://u:s3cret@127.0.0.1:1/d?sslmode=disable", "the server does not answer: check host and port in transport.postgres.url")
 }
 
+func TestABrokenURLIsAMistakeOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	for parameter, value := range map[string]string{"sslmode": "verify-ful", "pool_max_conns": "x", "connect_timeout": "abc", "sslrootcert": "/nowhere/ca.pem"} {
+		cfg := configFor(t, "postgres://u:s3cret@127.0.0.1:1/d?"+parameter+"="+value)
+		r := observer(t, "", "run", "--validate", "--config", cfg)
+		require.Equal(t, exitUsage, r.code, "%s: %s", parameter, r.err)
+		require.Contains(t, r.err, "transport.postgres.url: has no valid value for its parameter "+parameter)
+		require.NotContains(t, r.err, "s3cret")
+	}
+}
+
 func TestAServerThatStoppedEndsTheCommands(t *testing.T) {
 	t.Parallel()
 	cluster := testenv.PostgresCluster(t)
@@ -98,4 +109,6 @@ func TestAMissingRightIsNamed(t *testing.T) {
 	fail(t, dsn, "the role lacks a right", "capture list", "capture remove")
 	r := observer(t, "", "capture", "add", "orders", "--config", configFor(t, dsn))
 	require.Contains(t, r.err, "grant trigger on orders to ROLE")
+	require.Contains(t, observer(t, "", "migrate", "--down", "--yes", "--config", configFor(t, dsn)).err, "run it as the owner of the database objects")
+	require.Contains(t, observer(t, "", "emit", "--entity", "Order", "--data", "{}", "--config", configFor(t, dsn)).err, "--grant-app ROLE")
 }

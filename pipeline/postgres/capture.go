@@ -4,16 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // captureTrigger sorts before other triggers, so that what an application's AFTER ROW trigger does to the same row is
 // logged after the change that fired it. Foreign-key triggers sort later as well.
-const captureTrigger = "00_observer_capture"
+const (
+	captureTrigger = "00_observer_capture"
+	convertTrigger = "00_observer_as_writer" // right before: see core.fn_observer_convert
+)
+
+// How long a table is waited for. While a request for a lock waits, everybody who wants the table waits behind it.
+const (
+	captureLockWait = "300ms"
+	captureRetry    = 200 * time.Millisecond
+	capturePatience = 10 * time.Second
+)
 
 // CaptureSpec says how a table is captured. Only Table is required.
 type CaptureSpec struct {
@@ -26,6 +38,8 @@ type CaptureSpec struct {
 	NoBefore bool
 	Tenant   string // column that holds the tenant's uuid
 	Bulk     bool   // refused: see AddCapture
+	// Replace allows another definition than the one by which the table is captured now.
+	Replace bool
 }
 
 // CaptureReport says what is captured.
@@ -37,14 +51,16 @@ type CaptureReport struct {
 	Exclude  []string `json:"exclude,omitempty"`
 	NoBefore bool     `json:"no_before,omitempty"`
 	Tenant   string   `json:"tenant,omitempty"`
+	// Unchanged says that the table was captured in this way before.
+	Unchanged bool `json:"unchanged,omitempty"`
 	// Notes say what is not captured, one sentence each.
 	Notes []string `json:"notes,omitempty"`
 }
 
-// AddCapture installs change capture on a table, or replaces the one it has. Entity names are the table's name unless
-// given: nothing is guessed from plurals.
+// AddCapture installs change capture on a table. A definition that it has already is left alone, another one is replaced
+// only with Replace. Entity names are the table's name unless given: nothing is guessed from plurals.
 //
-// Capture needs the right to create triggers on the table. Bulk (statement triggers) is refused: they invert changes that
+// Capture needs the right to create triggers on the table, and to execute our trigger functions: see [GrantApp]. Bulk (statement triggers) is refused: they invert changes that
 // triggers of the table make, mispair before-images when a key changes and miss writes to partitions.
 func AddCapture(ctx context.Context, db DB, spec CaptureSpec) (CaptureReport, error) {
 	var report CaptureReport
@@ -54,21 +70,50 @@ func AddCapture(ctx context.Context, db DB, spec CaptureSpec) (CaptureReport, er
 	if len(spec.Columns) > 0 && len(spec.Exclude) > 0 {
 		return report, errors.New("add capture: give --columns or --exclude, not both")
 	}
-	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		t, err := findTable(ctx, tx, spec.Table)
-		if err != nil {
-			return err
-		}
-		report = t.plan(spec)
-		if err := t.checkNames(report); err != nil {
-			return err
-		}
-		return t.install(ctx, tx, report)
-	})
-	if hasCode(err, codeNoRight) {
-		return report, fmt.Errorf("add capture: %w (run it as the owner of %s, or: grant trigger on %[2]s to ROLE)", err, spec.Table)
+	if spec.Entity == "*" {
+		return report, errors.New(`add capture: entity "*" means every entity to an observer: name one`)
 	}
-	return report, wrap("add capture", err)
+	err := withTable(ctx, db, spec.Table, func(tx pgx.Tx, t *table) error {
+		report = t.plan(spec)
+		if err := t.check(report); err != nil {
+			return err
+		}
+		args := report.arguments(t.trusted)
+		switch present := t.present(); {
+		case slices.Equal(args, t.args) && t.converts != t.trusted:
+			report.Unchanged = true
+			return nil
+		case present != nil && !spec.Replace && !present.same(report):
+			return fmt.Errorf("%s is captured in another way already; it was made by: %s; to replace that definition add --replace, and repeat what is to stay of it", t.quoted, present.command())
+		}
+		return t.install(ctx, tx, args)
+	})
+	return report, wrap("add capture", advise(err, fmt.Sprintf("the role lacks a right: run it as the owner of %[1]s, or let the owners run: grant trigger on %[1]s to ROLE; observer migrate --grant-app ROLE", spec.Table)))
+}
+
+// withTable runs work on a table in a transaction, again and again while the table is locked.
+func withTable(ctx context.Context, db DB, name string, work func(pgx.Tx, *table) error) error {
+	for deadline := time.Now().Add(capturePatience); ; {
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `set local lock_timeout = '`+captureLockWait+`'`); err != nil {
+				return err
+			}
+			t, err := findTable(ctx, tx, name)
+			if err != nil {
+				return err
+			}
+			if t.through != "" {
+				return fmt.Errorf("%s is captured through %s: change or remove capture there", t.quoted, t.through)
+			}
+			return work(tx, t)
+		})
+		if !hasCode(err, codeLockTimeout) || time.Now().After(deadline) {
+			return err
+		}
+		if err := sleep(ctx, captureRetry); err != nil {
+			return err
+		}
+	}
 }
 
 func (t *table) plan(spec CaptureSpec) CaptureReport {
@@ -83,13 +128,13 @@ func (t *table) plan(spec CaptureSpec) CaptureReport {
 		r.Key = t.primaryKey
 	}
 	if len(r.Key) == 0 {
-		r.Notes = append(r.Notes, "The table has no primary key: its events have no entity_id and are delivered one after the other. Name one with --key.")
+		r.Notes = append(r.Notes, "The table has no primary key: its events have no entity_id and are delivered in parallel, in no order. Name one with --key.")
 	}
 	return r
 }
 
-// checkNames finds every column that the table does not have.
-func (t *table) checkNames(r CaptureReport) error {
+// check finds every column that the table does not have, and what else capture could not do.
+func (t *table) check(r CaptureReport) error {
 	names := slices.Concat(r.Key, r.Columns, r.Exclude)
 	if r.Tenant != "" {
 		names = append(names, r.Tenant)
@@ -100,12 +145,19 @@ func (t *table) checkNames(r CaptureReport) error {
 			errs = append(errs, fmt.Errorf("%s has no column %q%s", t.quoted, name, didYouMean(name, t.columns)))
 		}
 	}
+	if r.Tenant != "" && slices.Contains(t.columns, r.Tenant) && !slices.Contains(t.tenants, r.Tenant) {
+		errs = append(errs, fmt.Errorf("column %q of %s can hold no tenant: its type is neither uuid nor text", r.Tenant, t.quoted))
+	}
+	for _, partition := range t.alone {
+		errs = append(errs, fmt.Errorf("partition %s of %s is captured by itself: run first: observer capture remove %[1]s", partition, t.quoted))
+	}
 	return errors.Join(errs...)
 }
 
-// arguments are those of core.fn_entity_change_log_capture; one or two are its fast path.
-func (r *CaptureReport) arguments() []string {
-	if len(r.Key) <= 1 && len(r.Columns)+len(r.Exclude) == 0 && !r.NoBefore && r.Tenant == "" {
+// arguments are those of core.fn_entity_change_log_capture; one or two are its fast path, which the way with
+// core.fn_observer_convert has not.
+func (r *CaptureReport) arguments(trusted bool) []string {
+	if trusted && len(r.Key) <= 1 && len(r.Columns)+len(r.Exclude) == 0 && !r.NoBefore && r.Tenant == "" {
 		return append([]string{r.Entity}, r.Key...)
 	}
 	mode, columns := "", r.Columns
@@ -117,40 +169,95 @@ func (r *CaptureReport) arguments() []string {
 	return []string{r.Entity, arrayLiteral(r.Key), mode, arrayLiteral(columns), strconv.FormatBool(!r.NoBefore), r.Tenant}
 }
 
-func (t *table) install(ctx context.Context, tx pgx.Tx, r CaptureReport) error {
-	var quoted []string
-	for _, a := range r.arguments() {
-		quoted = append(quoted, quoteLiteral(a))
+// same reports whether two definitions log the same.
+func (r *CaptureReport) same(as CaptureReport) bool {
+	return slices.Equal(r.arguments(false), as.arguments(false))
+}
+
+// command is what makes this definition.
+func (r *CaptureReport) command() string {
+	words := []string{"observer capture add", shellWord(r.Table), "--entity", shellWord(r.Entity)}
+	for _, f := range []struct {
+		flag    string
+		columns []string
+	}{{"--key", r.Key}, {"--columns", r.Columns}, {"--exclude", r.Exclude}} {
+		if len(f.columns) > 0 {
+			words = append(words, f.flag, shellWord(strings.Join(f.columns, ",")))
+		}
 	}
-	for _, statement := range []string{
-		`set local lock_timeout = '10s'`,
-		fmt.Sprintf(`drop trigger if exists "%s" on %s`, captureTrigger, t.quoted),
-		fmt.Sprintf(`create trigger "%s" after insert or update or delete on %s for each row execute function core.fn_entity_change_log_capture(%s)`,
-			captureTrigger, t.quoted, strings.Join(quoted, ", ")),
+	if r.NoBefore {
+		words = append(words, "--no-before")
+	}
+	if r.Tenant != "" {
+		words = append(words, "--tenant", shellWord(r.Tenant))
+	}
+	return strings.Join(words, " ")
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_.,-]+$`)
+
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return `'` + strings.ReplaceAll(s, `'`, `'\''`) + `'`
+}
+
+// install makes the triggers. Since Postgres 14 a replacement does not stop those who only read the table.
+func (t *table) install(ctx context.Context, tx pgx.Tx, args []string) error {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		quoted[i] = quoteLiteral(a)
+	}
+	capture := "core.fn_entity_change_log_capture"
+	if !t.trusted {
+		capture = "core.fn_observer_capture_converted"
+	}
+	for _, g := range []struct {
+		name, function string
+		wanted, there  bool
+	}{
+		{convertTrigger, "core.fn_observer_convert", !t.trusted, t.converts},
+		{captureTrigger, capture, true, t.args != nil},
 	} {
-		if _, err := tx.Exec(ctx, statement); err != nil {
+		create := "create trigger"
+		if t.version >= 140000 {
+			create = "create or replace trigger"
+		}
+		if g.there && (!g.wanted || t.version < 140000) {
+			if err := t.drop(ctx, tx, g.name); err != nil {
+				return err
+			}
+		}
+		if !g.wanted {
+			continue
+		}
+		_, err := tx.Exec(ctx, fmt.Sprintf(`%s "%s" after insert or update or delete on %s for each row execute function %s(%s)`,
+			create, g.name, t.quoted, g.function, strings.Join(quoted, ", ")))
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (t *table) drop(ctx context.Context, tx pgx.Tx, trigger string) error {
+	_, err := tx.Exec(ctx, fmt.Sprintf(`drop trigger if exists "%s" on %s`, trigger, t.quoted))
+	return err
+}
+
 // RemoveCapture removes capture from a table; what it logged stays.
 func RemoveCapture(ctx context.Context, db DB, name string) error {
-	return wrap("remove capture", pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		t, err := findTable(ctx, tx, name)
-		if err != nil {
-			return err
-		}
-		if !t.captured {
+	err := withTable(ctx, db, name, func(tx pgx.Tx, t *table) error {
+		if t.args == nil {
 			return fmt.Errorf("%s is not captured: %w; see: observer capture list", t.quoted, ErrNotFound)
 		}
-		if _, err := tx.Exec(ctx, `set local lock_timeout = '10s'`); err != nil {
+		if err := t.drop(ctx, tx, captureTrigger); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, fmt.Sprintf(`drop trigger "%s" on %s`, captureTrigger, t.quoted))
-		return err
-	}))
+		return t.drop(ctx, tx, convertTrigger)
+	})
+	return wrap("remove capture", advise(err, "the role lacks a right: run it as the owner of "+name))
 }
 
 func arrayLiteral(items []string) string {

@@ -3,9 +3,11 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -179,7 +181,13 @@ func TestCaptureDoesNotTrustTheCallersSearchPath(t *testing.T) {
 func TestAddCaptureRefuses(t *testing.T) {
 	t.Parallel()
 	pool := migratedDB(t)
-	execSQL(t, pool, `create table orders (id int primary key, status text); create view v as select 1 as x`)
+	execSQL(t, pool, `create table orders (id int primary key, status text); create view v as select 1 as x;
+		create table part (id int primary key) partition by range (id); create table part_1 partition of part for values from (0) to (10);
+		create table split (id int primary key) partition by range (id); create table split_1 partition of split for values from (0) to (10)`)
+	for _, captured := range []string{"part", "split_1"} {
+		_, err := AddCapture(t.Context(), pool, CaptureSpec{Table: captured})
+		require.NoError(t, err)
+	}
 	for name, tc := range map[string]struct {
 		spec CaptureSpec
 		want string
@@ -190,6 +198,11 @@ func TestAddCaptureRefuses(t *testing.T) {
 		"missing columns":           {CaptureSpec{Table: "orders", Key: []string{"idd"}, Tenant: "nope_at_all"}, "public.orders has no column \"idd\"; did you mean id?\npublic.orders has no column \"nope_at_all\""},
 		"a view":                    {CaptureSpec{Table: "v"}, "public.v is no table"},
 		"our own tables":            {CaptureSpec{Table: "core.tb_entity_change_log"}, "belongs to observer itself"},
+		"tables of Postgres":        {CaptureSpec{Table: "pg_catalog.pg_class"}, "pg_catalog.pg_class belongs to Postgres itself"},
+		"the entity of all":         {CaptureSpec{Table: "orders", Entity: "*"}, "means every entity"},
+		"a number as the tenant":    {CaptureSpec{Table: "orders", Tenant: "id"}, "its type is neither uuid nor text"},
+		"a captured table's part":   {CaptureSpec{Table: "part_1"}, "public.part_1 is captured through public.part: change or remove capture there"},
+		"a captured part's table":   {CaptureSpec{Table: "split"}, "partition public.split_1 of public.split is captured by itself: run first: observer capture remove public.split_1"},
 		"bulk":                      {CaptureSpec{Table: "orders", Bulk: true}, "--bulk (statement triggers) is not supported yet"},
 		"both kinds of columns":     {CaptureSpec{Table: "orders", Columns: []string{"id"}, Exclude: []string{"id"}}, "not both"},
 	} {
@@ -203,6 +216,7 @@ func TestAddCaptureRefuses(t *testing.T) {
 		t.Parallel()
 		_, err := AddCapture(t.Context(), asRole(t, pool, newRole(t, pool)), CaptureSpec{Table: "orders"})
 		require.ErrorContains(t, err, "run it as the owner of orders")
+		require.Equal(t, 1, strings.Count(err.Error(), "the role lacks a right"), "advised once")
 	})
 	t.Run("before migrate", func(t *testing.T) {
 		t.Parallel()
@@ -211,6 +225,70 @@ func TestAddCaptureRefuses(t *testing.T) {
 		_, err := AddCapture(t.Context(), bare, CaptureSpec{Table: "orders"})
 		require.ErrorContains(t, err, "run: observer migrate")
 	})
+}
+
+func TestRemovingCaptureOfAPartitionNamesItsTable(t *testing.T) {
+	t.Parallel()
+	pool := capturing(t, `create table part (id int primary key) partition by range (id); create table part_1 partition of part for values from (0) to (10)`, CaptureSpec{Table: "part"})
+	require.ErrorContains(t, RemoveCapture(t.Context(), pool, "part_1"), "public.part_1 is captured through public.part: change or remove capture there")
+}
+
+func TestTablesThatInheritAreNamed(t *testing.T) {
+	t.Parallel()
+	pool := migratedDB(t)
+	execSQL(t, pool, `create table base (id int primary key); create table heir () inherits (base)`)
+	report, err := AddCapture(t.Context(), pool, CaptureSpec{Table: "base"})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(report.Notes, " "), "Rows of the tables that inherit from it (public.heir) are not captured")
+}
+
+func TestTheSameCaptureAgainChangesNothingAndWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	spec := CaptureSpec{Table: "orders", Exclude: []string{"s"}}
+	pool := capturing(t, `create table orders (id bigint primary key, s text)`, spec)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	execSQL(t, tx, `lock table orders in row exclusive mode`)
+	report, err := AddCapture(t.Context(), pool, spec)
+	require.NoError(t, err)
+	require.True(t, report.Unchanged)
+}
+
+func TestReplacingCaptureLetsReadersGoOn(t *testing.T) {
+	t.Parallel()
+	pool := capturing(t, `create table orders (id bigint primary key, s text)`, CaptureSpec{Table: "orders"})
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	execSQL(t, tx, `select * from orders`)
+	if queryOne[int](t, pool, `select current_setting('server_version_num')::integer`) >= 140000 {
+		_, err = AddCapture(t.Context(), pool, CaptureSpec{Table: "orders", NoBefore: true, Replace: true})
+		require.NoError(t, err, "only readers are there")
+	}
+	removed := make(chan error, 1)
+	go func() { removed <- RemoveCapture(t.Context(), pool, "orders") }()
+	waiting := func() error {
+		if queryOne[int](t, pool, `select count(*) from pg_locks where not granted and relation = 'orders'::regclass`) == 0 {
+			return errors.New("nobody waits")
+		}
+		return nil
+	}
+	testenv.Eventually(t, 5*time.Second, waiting)
+	begun := time.Now()
+	execSQL(t, pool, `select * from orders`)
+	require.Less(t, time.Since(begun), 2*time.Second)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, <-removed)
+}
+
+// TestWhoMayNotReplaceOrRemoveIsToldToAskTheOwner: dropping a trigger takes more than making one.
+func TestWhoMayNotReplaceOrRemoveIsToldToAskTheOwner(t *testing.T) {
+	t.Parallel()
+	pool := capturing(t, `create table orders (id bigint primary key, s text)`, CaptureSpec{Table: "orders"})
+	err := RemoveCapture(t.Context(), asRole(t, pool, newRole(t, pool)), "orders")
+	require.ErrorContains(t, err, "(the role lacks a right: run it as the owner of orders)")
+	require.NotContains(t, err.Error(), "--grant")
 }
 
 func TestCapturesAreListedUpdatedAndRemoved(t *testing.T) {
@@ -226,6 +304,9 @@ func TestCapturesAreListedUpdatedAndRemoved(t *testing.T) {
 	_, err = AddCapture(ctx, pool, CaptureSpec{Table: "p"})
 	require.NoError(t, err)
 	full := CaptureSpec{Table: "public.orders", Entity: "O", Key: []string{"id", "s"}, Exclude: []string{"org"}, NoBefore: true, Tenant: "org"}
+	_, err = AddCapture(ctx, pool, full)
+	require.ErrorContains(t, err, "public.orders is captured in another way already; it was made by: observer capture add public.orders --entity Order --key id; to replace that definition add --replace")
+	full.Replace = true
 	_, err = AddCapture(ctx, pool, full)
 	require.NoError(t, err)
 

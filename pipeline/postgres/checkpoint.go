@@ -63,7 +63,7 @@ func createCheckpoint(ctx context.Context, db execer, name, from string) error {
 	default:
 		at, err := time.Parse(time.RFC3339, from)
 		if err != nil {
-			return fmt.Errorf("start_from %q is neither now, beginning nor an RFC 3339 time such as 2026-01-02T15:04:05Z", from)
+			return fmt.Errorf("%w %q is neither now, beginning nor an RFC 3339 time such as 2026-01-02T15:04:05Z", errStartFrom, from)
 		}
 		// What is committed before this moment is read from the first row of that time on; the rest as it commits.
 		start = `'` + beginning + `'::pg_snapshot, pg_current_snapshot(),

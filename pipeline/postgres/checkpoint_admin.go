@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,13 +22,16 @@ type Checkpoint struct {
 	Foreign bool `json:"foreign"`
 }
 
+// unreadRow holds for a row l of the log that position c has not read.
+const unreadRow = `not pg_visible_in_snapshot(l.tx_id, c.snapshot_from)
+	and (c.snapshot_to is null or not pg_visible_in_snapshot(l.tx_id, c.snapshot_to) or l.pk_entity_change_log > c.read_up_to)`
+
 // ListCheckpoints returns every reading position, by name.
 func ListCheckpoints(ctx context.Context, db DB) ([]Checkpoint, error) {
 	rows, err := db.Query(ctx, `select c.transport_name, c.read_up_to, cardinality(c.pending), c.updated_at, c.system_identifier <> s.system_identifier::text,
 		case when c.system_identifier = s.system_identifier::text then (
 			select count(*) from core.tb_entity_change_log l
-			 where l.tx_id >= pg_snapshot_xmin(c.snapshot_from) and not pg_visible_in_snapshot(l.tx_id, c.snapshot_from)
-			   and (c.snapshot_to is null or not pg_visible_in_snapshot(l.tx_id, c.snapshot_to) or l.pk_entity_change_log > c.read_up_to)
+			 where l.tx_id >= pg_snapshot_xmin(c.snapshot_from) and `+unreadRow+`
 		) else 0 end
 		from public.tb_observer_checkpoint c, pg_control_system() s order by 1`)
 	if err != nil {
@@ -48,7 +54,7 @@ func SetCheckpoint(ctx context.Context, db DB, name, to string) error {
 		return err
 	}
 	return wrap("set checkpoint "+name, pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if err := adoptForeignRows(ctx, tx); err != nil {
+		if err := adoptForeignRows(ctx, tx, name); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, move, append([]any{name}, args...)...)
@@ -76,6 +82,9 @@ func movement(to string) (statement string, args []any, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("set checkpoint: %q is no position: write now, beginning or a time such as 2026-01-31T12:00:00Z", to)
 	}
+	if at.After(time.Now()) {
+		return "", nil, fmt.Errorf("set checkpoint: %s is yet to come: write now for what happens from now on", to)
+	}
 	return fmt.Sprintf(setPosition, `
 		select case when first.pk is null then pg_current_snapshot() else '3:3:'::pg_snapshot end,
 		       case when first.pk is null then null else pg_current_snapshot() end,
@@ -86,7 +95,11 @@ func movement(to string) (statement string, args []any, err error) {
 // adoptForeignRows makes rows that came with a dump readable here: their transaction ids would hide them, or deliver
 // them a second time once this cluster's ids get there. It runs once for all positions of the old cluster: those that it
 // leaves behind get an empty system identifier, which still is not this cluster's.
-func adoptForeignRows(ctx context.Context, tx pgx.Tx) error {
+//
+// A row whose id is that of the transaction that wrote it here is right as it is. The others came with the dump or were
+// written here after a savepoint, which cannot be told apart: they count as read by the positions of this cluster. So it is
+// refused while one of these, other than name, has such rows to read, and writers wait meanwhile.
+func adoptForeignRows(ctx context.Context, tx pgx.Tx, name string) error {
 	tag, err := tx.Exec(ctx, `update public.tb_observer_checkpoint c set system_identifier = '' from pg_control_system() s
 		where c.system_identifier not in ('', s.system_identifier::text)`)
 	if err != nil {
@@ -94,17 +107,62 @@ func adoptForeignRows(ctx context.Context, tx pgx.Tx) error {
 	}
 	foreign := `tx_id >= pg_snapshot_xmax(pg_current_snapshot())` // ids that this cluster has not handed out yet
 	if tag.RowsAffected() > 0 {
-		foreign = `tx_id > '3'::xid8`
+		foreign = `tx_id > '3'::xid8 and (xmin <> tx_id::xid or ` + foreign + `)`
+		if err := refuseUnread(ctx, tx, name); err != nil {
+			return err
+		}
 	}
 	_, err = tx.Exec(ctx, `update core.tb_entity_change_log set tx_id = '3' where `+foreign)
 	return err
+}
+
+func refuseUnread(ctx context.Context, tx pgx.Tx, name string) error {
+	for _, statement := range []string{`set local lock_timeout = '10s'`, `lock table core.tb_entity_change_log in share row exclusive mode`} {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	var behind string
+	err := tx.QueryRow(ctx, `select c.transport_name from public.tb_observer_checkpoint c, pg_control_system() s
+		where c.system_identifier = s.system_identifier::text and c.transport_name <> $1 and exists (select from core.tb_entity_change_log l
+			where l.xmin <> l.tx_id::xid and l.tx_id < pg_snapshot_xmax(pg_current_snapshot()) and l.tx_id >= pg_snapshot_xmin(c.snapshot_from) and `+unreadRow+`)
+		order by 1 limit 1`, name).Scan(&behind)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("this repairs the rows that came from another cluster, and %s has rows of this one to read, which it would lose: "+
+		"let observer %[1]s read them, or give them up with: observer checkpoint set %[1]s --to now; then run this again", behind)
+}
+
+// CheckListener refuses a name that has no reading position and is none of the configured ones: a position that nobody reads
+// from keeps the whole log from being deleted.
+func CheckListener(ctx context.Context, db DB, name string, configured ...string) error {
+	rows, err := db.Query(ctx, `select transport_name from public.tb_observer_checkpoint union select unnest($1::text[]) order by 1`, configured)
+	if err != nil {
+		return wrap("find checkpoint "+name, err)
+	}
+	known, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return wrap("find checkpoint "+name, err)
+	}
+	if slices.Contains(known, name) {
+		return nil
+	}
+	hint := didYouMean(name, known)
+	if hint == "" {
+		hint = "; known: " + strings.Join(known, ", ")
+	}
+	return fmt.Errorf("checkpoint %s: %w, and no listener_name of the configuration%s", name, ErrNotFound, hint)
 }
 
 // RemoveCheckpoint forgets a reading position. A reader of that name, running or started later, delivers the whole log
 // again. It returns an error that wraps [ErrNotFound] when there is none.
 func RemoveCheckpoint(ctx context.Context, db DB, name string) error {
 	return wrap("remove checkpoint "+name, pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if err := adoptForeignRows(ctx, tx); err != nil {
+		if err := adoptForeignRows(ctx, tx, name); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `delete from public.tb_observer_checkpoint where transport_name = $1`, name)

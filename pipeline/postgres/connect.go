@@ -2,7 +2,7 @@ package postgres
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -20,7 +20,6 @@ const poolSize = 8
 const (
 	connectTimeout = 5 * time.Second
 	keepAlive      = 15 * time.Second
-	longestWait    = 5 * time.Second
 )
 
 // DB is what the operator calls of this package need: a pool, a connection or a transaction of pgx.
@@ -56,39 +55,16 @@ func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*pgxpool.Pool, 
 	return pool, nil
 }
 
-// ConnectAndWait is [Connect] for long-running processes: while the server does not answer it warns and tries again,
-// until ctx ends. An error that a person must mend ends it at once.
-func ConnectAndWait(ctx context.Context, cfg Config, log *slog.Logger) (*pgxpool.Pool, error) {
-	for wait := 250 * time.Millisecond; ; wait = min(2*wait, longestWait) {
-		pool, err := Connect(ctx, cfg, log)
-		if err == nil || IsFatal(err) || errors.Is(err, errURL) {
-			return pool, err
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		log.Warn("waiting for postgres", "error", err)
-		if err := sleep(ctx, wait); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// errURL has no cause: the parser's message may hold the URL, and with it the password.
-var errURL = errors.New("transport.postgres.url (or DATABASE_URL) is missing or no connection URL: write postgres://user:password@host:5432/database")
-
 func poolConfig(cfg Config) (*pgxpool.Config, error) {
 	url := cfg.URL.Reveal()
-	if url == "" {
-		return nil, errURL
-	}
 	pc, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, errURL
+	if url == "" || err != nil {
+		return nil, fmt.Errorf("%w %w", errURL, CheckURL(url))
 	}
 	if !strings.Contains(url, "pool_max_conns") {
 		pc.MaxConns = poolSize
 	}
+	pc.MaxConns = max(pc.MaxConns, poolSize) // with fewer, those that share it would wait for each other
 	cc := pc.ConnConfig
 	if cc.ConnectTimeout == 0 || cc.ConnectTimeout > time.Minute {
 		cc.ConnectTimeout = connectTimeout

@@ -8,11 +8,12 @@ import (
 )
 
 // GrantApp gives an application's role what it needs to emit events: core.emit_event, and to insert rows of its own into
-// the log. Capture needs no grant: its trigger function runs with its owner's rights.
+// the log, and to capture tables that it owns. Writing to a captured table needs no grant: the trigger function that logs runs
+// with its owner's rights.
 func GrantApp(ctx context.Context, db DB, role string) error {
 	return grant(ctx, db, role, []string{
 		`grant usage on schema core to %s`,
-		`grant execute on function core.emit_event(text, jsonb, text) to %s`,
+		`grant execute on function core.emit_event(text, jsonb, text), core.fn_observer_capture_converted(), core.fn_observer_convert() to %s`,
 		`grant insert (id, object_type, modification_type, object_id, object_key, object_data, object_data_before, tenant_id, user_id,
 			actor_type, schema_version, trace_context, extra_metadata, seq, created_at) on core.tb_entity_change_log to %s`,
 	})
@@ -38,12 +39,13 @@ func grant(ctx context.Context, db DB, role string, statements []string) error {
 	if !known {
 		return fmt.Errorf("grant to %s: no such role: run: create role %s login", role, pgx.Identifier{role}.Sanitize())
 	}
-	return wrap("grant to "+role, pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		for _, statement := range statements {
 			if _, err := tx.Exec(ctx, fmt.Sprintf(statement, pgx.Identifier{role}.Sanitize())); err != nil {
 				return err
 			}
 		}
 		return nil
-	}))
+	})
+	return wrap("grant to "+role, advise(err, "the role lacks a right: run it as the owner of the database objects"))
 }

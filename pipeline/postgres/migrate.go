@@ -27,6 +27,8 @@ const migrateLock = 7_263_981_244_301
 const (
 	lockWait = 2 * time.Minute
 	lockPoll = 100 * time.Millisecond
+	// slowMigration is when a person wonders what it waits for.
+	slowMigration = 2 * time.Second
 )
 
 //go:embed migrations/*.sql
@@ -57,9 +59,12 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	if err := SchemaCurrent(ctx, pool); err == nil || !errors.Is(err, ErrSchema) {
 		return err
 	}
-	return wrap("migrate", withMigrateLock(ctx, pool, func() error {
-		return applyMigrations(ctx, pool, log)
-	}))
+	slow := time.AfterFunc(slowMigration, func() {
+		log.Info("creating database objects; this waits for transactions that are open longer, and for other processes that do the same")
+	})
+	defer slow.Stop()
+	err := withMigrateLock(ctx, pool, func() error { return applyMigrations(ctx, pool, log) })
+	return wrap("migrate", advise(err, "the role lacks a right: run it as the owner of the database, or let a DBA run what this prints: observer migrate --print"))
 }
 
 func applyMigrations(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) (err error) {

@@ -10,12 +10,13 @@ import (
 // MigrateDown removes what is ours and nothing else: capture and wake-up triggers, functions and tables. A change log
 // that an application made stays, with its rows, and so does a schema core that is not empty or that we did not create.
 func MigrateDown(ctx context.Context, pool *pgxpool.Pool) error {
-	return wrap("remove database objects", withMigrateLock(ctx, pool, func() error {
+	err := withMigrateLock(ctx, pool, func() error {
 		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, down, pgx.QueryExecModeSimpleProtocol)
 			return err
 		})
-	}))
+	})
+	return wrap("remove database objects", advise(err, "the role lacks a right: run it as the owner of the database objects and of the captured tables"))
 }
 
 // down names every object; nothing cascades, so that what another hand built on ours stops it with an error.
@@ -26,7 +27,7 @@ declare
 begin
     for t in
         select g.tgname, g.tgrelid::regclass as rel from pg_trigger g join pg_proc p on p.oid = g.tgfoid
-         where p.pronamespace = to_regnamespace('core') and p.proname in ('fn_entity_change_log_capture', 'fn_observer_wake')
+         where p.pronamespace = to_regnamespace('core') and p.proname in ('fn_entity_change_log_capture', 'fn_observer_capture_converted', 'fn_observer_convert', 'fn_observer_wake')
            and not g.tgisinternal and g.tgparentid = 0
     loop
         execute format('drop trigger %I on %s', t.tgname, t.rel);
@@ -36,6 +37,8 @@ begin
         return;
     end if;
     drop function if exists core.fn_entity_change_log_capture();
+    drop function if exists core.fn_observer_capture_converted();
+    drop function if exists core.fn_observer_convert();
     drop function if exists core.fn_observer_wake();
     drop function if exists core.fn_observer_ensure_wake(text, boolean);
     drop function if exists core.fn_observer_wake_key(text);

@@ -15,9 +15,67 @@ as $$
 $$;
 -- +goose StatementEnd
 
+-- Converts a row for capture with the rights of whoever writes it: to_jsonb runs casts to json that owners of types define, and
+-- the owner of a table may give it such a column. It stands on tables whose owner could not act as the owner of our functions
+-- anyway, right before core.fn_observer_capture_converted and with the same six arguments (see below), and leaves the images
+-- in settings of the transaction. Names and operators are qualified, since they are looked up in the writer's search_path.
+-- +goose StatementBegin
+create or replace function core.fn_observer_convert() returns trigger
+    language plpgsql
+as $$
+declare
+    after  pg_catalog.text := '';
+    before pg_catalog.text := '';
+    keys   pg_catalog.text[];
+    name   pg_catalog.text;
+    value  pg_catalog.jsonb;
+    list   pg_catalog.jsonb := '[]';
+    error  pg_catalog.text;
+begin
+    if pg_catalog.current_setting('fraiseql.cdc_mediated', true) operator(pg_catalog.=) 'on' then
+        return null;
+    end if;
+    begin
+        if tg_op operator(pg_catalog.<>) 'DELETE' then
+            after := pg_catalog.to_jsonb(new);
+        end if;
+        if tg_op operator(pg_catalog.<>) 'INSERT' then
+            before := pg_catalog.to_jsonb(old);
+        end if;
+    exception when others then
+        after := '';
+        before := '';
+        error := sqlerrm;
+        begin -- the key may convert by itself
+            keys := tg_argv[1];
+            foreach name in array keys loop
+                if tg_op operator(pg_catalog.=) 'DELETE' then
+                    execute pg_catalog.format('select pg_catalog.to_jsonb(($1).%I)', name) into value using old;
+                else
+                    execute pg_catalog.format('select pg_catalog.to_jsonb(($1).%I)', name) into value using new;
+                end if;
+                list := list operator(pg_catalog.||) pg_catalog.jsonb_build_array(value);
+            end loop;
+        exception when others then
+            list := null;
+        end;
+        value := pg_catalog.jsonb_build_object('capture_error', error, 'key', case pg_catalog.cardinality(keys)
+            when 1 then list operator(pg_catalog.->>) 0 when 0 then null else list::pg_catalog.text end);
+        perform pg_catalog.set_config('fraiseql.capture_error', value::pg_catalog.text, true);
+    end;
+    after := pg_catalog.set_config('fraiseql.capture_after', after, true);
+    before := pg_catalog.set_config('fraiseql.capture_before', before, true);
+    return null;
+end
+$$;
+-- +goose StatementEnd
+
 -- Capture: AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW. Arguments: entity; or entity, key column; or all six: entity,
 -- key columns (text[]), '' or 'include' or 'exclude', those columns (text[]), keep the before-image of an UPDATE (boolean),
 -- tenant column or ''. One and two arguments are the fast path. An UPDATE that changes nothing is logged as well.
+-- It converts with its owner's rights, so that nobody else may attach it to a table. Its copy below takes the images that
+-- core.fn_observer_convert made, touches nothing of the row, and empties the settings, because they may hold columns that the
+-- writer may not read.
 --
 -- Only the conversion stands in a block with an exception handler: nothing is written there, so that its subtransaction
 -- never takes a transaction id. What cannot be converted becomes a marker row; the user's statement never fails for it.
@@ -34,20 +92,34 @@ declare
     uid     uuid;
     tenant  text;
     problem jsonb;
+    converted constant boolean := false;
 begin
     if current_setting('fraiseql.cdc_mediated', true) = 'on' then
         return null;
     end if;
-    begin
-        if tg_op <> 'DELETE' then
-            after := to_jsonb(new);
+    if converted then
+        after := nullif(current_setting('fraiseql.capture_after', true), '');
+        before := nullif(current_setting('fraiseql.capture_before', true), '');
+        key := set_config('fraiseql.capture_after', '', true) || set_config('fraiseql.capture_before', '', true);
+        if coalesce(after, before) is null then
+            problem := coalesce(nullif(current_setting('fraiseql.capture_error', true), ''), '{"capture_error": "the row was not converted"}');
+            key := problem ->> 'key';
+            problem := problem - 'key';
+            perform set_config('fraiseql.capture_error', '', true);
         end if;
-        if tg_op <> 'INSERT' then
-            before := to_jsonb(old);
+    end if;
+    begin
+        if not converted then
+            if tg_op <> 'DELETE' then
+                after := to_jsonb(new);
+            end if;
+            if tg_op <> 'INSERT' then
+                before := to_jsonb(old);
+            end if;
         end if;
         if tg_nargs = 2 then
             key := coalesce(after, before) ->> tg_argv[1];
-        elsif tg_nargs > 2 then
+        elsif tg_nargs > 2 and problem is null then
             keys := tg_argv[1];
             if cardinality(keys) = 1 then
                 key := coalesce(after, before) ->> keys[1];
@@ -76,7 +148,11 @@ begin
         after := null;
         before := null;
         tenant := null;
+        key := null;
         begin
+            if converted then
+                raise exception 'the row is not to be touched';
+            end if;
             keys := case tg_nargs when 1 then '{}' when 2 then array[tg_argv[1]] else tg_argv[1]::text[] end;
             if tg_op = 'DELETE' then
                 key := core.fn_observer_key(old, keys);
@@ -92,6 +168,17 @@ begin
     values
         (tg_argv[0], tg_op, uid, key, after, before, tenant::uuid, nullif(current_setting('fraiseql.user_id', true), ''), problem);
     return null;
+end
+$$;
+-- +goose StatementEnd
+
+-- The same for tables of other owners, behind core.fn_observer_convert.
+-- +goose StatementBegin
+do $$
+begin
+    execute replace(replace(pg_get_functiondef('core.fn_entity_change_log_capture()'::regprocedure),
+        'core.fn_entity_change_log_capture()', 'core.fn_observer_capture_converted()'),
+        'converted constant boolean := false', 'converted constant boolean := true');
 end
 $$;
 -- +goose StatementEnd
@@ -179,7 +266,7 @@ end
 $$;
 -- +goose StatementEnd
 
--- The key as text when the row as a whole does not convert to JSON.
+-- The key as text when a row as a whole does not convert to JSON.
 -- +goose StatementBegin
 create or replace function core.fn_observer_key(image anyelement, columns text[]) returns text
     language plpgsql stable
@@ -199,4 +286,6 @@ end
 $$;
 -- +goose StatementEnd
 
-revoke all on function core.fn_observer_ensure_wake(text, boolean), core.emit_event(text, jsonb, text) from public;
+-- Whoever may execute the second and the third may capture tables of its own, as any entity: migrate --grant-app gives that
+-- right. The first would run what the owner of a table likes with our rights.
+revoke all on function core.fn_entity_change_log_capture(), core.fn_observer_capture_converted(), core.fn_observer_convert(), core.fn_observer_ensure_wake(text, boolean), core.emit_event(text, jsonb, text) from public;
