@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,11 +74,11 @@ func checkFilter(filter *postgres.DeadLetterFilter, after string) (err error) {
 
 func (p *program) printDeadLetters(items []postgres.DeadLetter, total int) error {
 	if len(items) > 0 {
-		rows := [][]string{{"ID", "OBSERVER", "ACTION", "ENTITY", "ATTEMPTS", "LAST FAILED", "STATE", "ERROR"}}
+		rows := [][]string{{"ID", "OBSERVER", "ACTION", "ENTITY", "ATTEMPTS", "LAST FAILED", "STATE", "NEXT ATTEMPT", "CLASS", "ERROR"}}
 		for _, l := range items {
 			rows = append(rows, []string{
 				strconv.FormatInt(l.ID, 10), orDash(l.Observer), orDash(l.Action), l.Entity, strconv.Itoa(l.Attempts),
-				l.LastFailedAt.UTC().Format(time.RFC3339), state(&l), l.Error,
+				l.LastFailedAt.UTC().Format(time.RFC3339), state(&l), nextAttempt(&l), orDash(l.LastClass), l.LastError,
 			})
 		}
 		if err := p.printTable(rows); err != nil {
@@ -100,6 +101,17 @@ func state(l *postgres.DeadLetter) string {
 		return "retrying"
 	}
 	return "dead"
+}
+
+// nextAttempt is when a replay is tried next.
+func nextAttempt(l *postgres.DeadLetter) string {
+	switch {
+	case l.NextAttempt.IsZero():
+		return "-"
+	case l.NextAttempt.Before(time.Now()):
+		return "due"
+	}
+	return l.NextAttempt.UTC().Format(time.RFC3339)
 }
 
 // letterID reads the ID of a dead letter.
@@ -139,7 +151,7 @@ func (p *program) dlqShow() *cobra.Command {
 }
 
 func (p *program) printDeadLetter(l *postgres.DeadLetter) error {
-	err := p.printTable([][]string{
+	rows := [][]string{
 		{"id", strconv.FormatInt(l.ID, 10)},
 		{"state", state(l)},
 		{"listener", l.Listener},
@@ -152,12 +164,20 @@ func (p *program) printDeadLetter(l *postgres.DeadLetter) error {
 		{"last failed", l.LastFailedAt.UTC().Format(time.RFC3339)},
 		{"error", l.Error},
 		{"error class", orDash(l.ErrorClass)},
-	})
-	if err != nil {
+	}
+	if l.Retrying {
+		rows = append(rows, []string{"replay", strconv.Itoa(l.Generation)}, []string{"next attempt", nextAttempt(l)},
+			[]string{"last error", l.LastError}, []string{"last class", orDash(l.LastClass)})
+	}
+	if err := p.printTable(rows); err != nil {
 		return err
 	}
 	for i, a := range l.History {
-		fmt.Fprintf(p.out, "attempt %d  %s  %s\n", i+1, a.At.UTC().Format(time.RFC3339), oneLine(a.Error))
+		replay := ""
+		if a.Generation > 0 {
+			replay = fmt.Sprintf("replay %d  ", a.Generation)
+		}
+		fmt.Fprintf(p.out, "attempt %d  %s%s  %s  %s\n", i+1, replay, a.At.UTC().Format(time.RFC3339), oneLine(orDash(a.Class)), oneLine(a.Error))
 	}
 	fmt.Fprintf(p.out, "event JSON:\n%s\n", l.Event)
 	return nil
@@ -174,20 +194,23 @@ func (p *program) dlqRetry() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.withDeadLetters(cmd, func(ctx context.Context, letters *postgres.DeadLetters) error {
-				if dryRun {
-					return p.previewRetry(ctx, letters, id)
-				}
-				parked, err := letters.Retry(ctx, id)
-				switch {
-				case err != nil:
+			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
+				letters := &postgres.DeadLetters{DB: db}
+				letter, err := letters.Get(ctx, id)
+				if err != nil {
 					return err
-				case !parked:
-					p.printf("dead letter %d is being delivered again already\n", id)
-				default:
-					p.printf("dead letter %d is delivered again by the running observer\n", id)
 				}
-				return nil
+				if err := letter.Replayable(); err != nil {
+					return err
+				}
+				if !p.declares(cfg, letter) {
+					p.printf("warning: the configuration file declares no enabled observer %s with an action %s: where it is like this, the delivery becomes a dead letter again\n",
+						letter.Observer, letter.Action)
+				}
+				if dryRun {
+					return p.previewRetry(letter)
+				}
+				return p.retry(ctx, letters, letter)
 			})
 		},
 	}
@@ -195,11 +218,44 @@ func (p *program) dlqRetry() *cobra.Command {
 	return cmd
 }
 
-func (p *program) previewRetry(ctx context.Context, letters *postgres.DeadLetters, id int64) error {
-	l, err := letters.Get(ctx, id)
+// declares reports whether the file has the observer and action of a dead letter. Without a file nothing is known.
+func (p *program) declares(cfg *config.Config, l *postgres.DeadLetter) bool {
+	return p.configFile() == "" || l.Observer == "" || slices.ContainsFunc(cfg.Observers, func(o config.Observer) bool {
+		return o.Enabled && o.Name == l.Observer && slices.ContainsFunc(o.Actions, func(a config.Action) bool { return a.Name == l.Action })
+	})
+}
+
+func (p *program) previewRetry(l *postgres.DeadLetter) error {
+	if l.Retrying {
+		p.printf("dead letter %d is being delivered again already\n", l.ID)
+		return nil
+	}
+	to := "the observers that match it"
+	if l.Observer != "" {
+		to = l.Observer + "/" + l.Action
+	}
+	_, err := fmt.Fprintf(p.out, "would deliver event %s of %s to %s again\n", l.EventID, l.Entity, to)
+	return err
+}
+
+// retry parks a replay and says what is going to happen with it.
+func (p *program) retry(ctx context.Context, letters *postgres.DeadLetters, l *postgres.DeadLetter) error {
+	parked, err := letters.Retry(ctx, l.ID)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.out, "would deliver event %s of %s to %s/%s again\n", l.EventID, l.Entity, orDash(l.Observer), orDash(l.Action))
-	return err
+	if !parked {
+		p.printf("dead letter %d is being delivered again already\n", l.ID)
+		return nil
+	}
+	led, err := postgres.Led(ctx, letters.DB, l.Listener)
+	switch {
+	case err != nil:
+		return err
+	case led:
+		p.printf("dead letter %d is parked: the process that leads %s delivers it now\n", l.ID, l.Listener)
+	default:
+		p.printf("dead letter %d is parked: the process that leads %s delivers it; none leads now\n", l.ID, l.Listener)
+	}
+	return nil
 }

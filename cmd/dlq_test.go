@@ -2,7 +2,9 @@ package cmd
 
 import (
 	"encoding/json"
+	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,8 +69,8 @@ func TestDeadLettersAreListed(t *testing.T) {
 		t.Parallel()
 		r := observer(t, "", "dlq", "list", "--observer", "paid", "--config", cfg)
 		require.Zero(t, r.code)
-		require.Regexp(t, `^ID +OBSERVER +ACTION +ENTITY +ATTEMPTS +LAST FAILED +STATE +ERROR
-\d+ +paid +notify +Order +2 +2026-01-31T14:00:00Z +dead +receiver answered 500  \[31mred
+		require.Regexp(t, `^ID +OBSERVER +ACTION +ENTITY +ATTEMPTS +LAST FAILED +STATE +NEXT ATTEMPT +CLASS +ERROR
+\d+ +paid +notify +Order +2 +2026-01-31T14:00:00Z +dead +- +status +receiver answered 500  \[31mred
 $`, r.out)
 		require.Equal(t, "1 of 1 dead letters\n", r.err)
 	})
@@ -84,7 +86,7 @@ func TestADeadLetterIsShownAndRetried(t *testing.T) {
 	}
 
 	text := succeeds(t, "dlq", "show", id, "--config", cfg)
-	require.Contains(t, text, "attempt 1  2026-01-31T11:59:00Z  receiver answered 503\n")
+	require.Contains(t, text, "attempt 1  2026-01-31T11:59:00Z  status  receiver answered 503\n")
 	require.Contains(t, text, "12345678901234567890")
 	require.NotContains(t, text, "\x1b")
 	var letter postgres.DeadLetter
@@ -101,7 +103,79 @@ func TestADeadLetterIsShownAndRetried(t *testing.T) {
 	require.Zero(t, again.code)
 	require.Contains(t, again.err, "already")
 	require.Equal(t, 1, parked())
-	require.Contains(t, succeeds(t, "dlq", "list", "--config", cfg), "retrying")
+	require.Regexp(t, `retrying +due +status +receiver answered 500`, succeeds(t, "dlq", "list", "--config", cfg))
+	require.Contains(t, observer(t, "", "dlq", "retry", id, "--dry-run", "--config", cfg).err, "already")
+
+	run(t, db, `update core.tb_observer_retry set not_before = '2100-01-01Z', attempts = attempts || '[{"at": "2026-02-01T00:00:00Z", "error": "refused", "class": "refused", "generation": 1}]'`)
+	text = succeeds(t, "dlq", "show", id, "--config", cfg)
+	require.Regexp(t, `next attempt +2100-01-01T00:00:00Z\nlast error +refused\nlast class +refused\n`, text)
+	require.Contains(t, text, "attempt 3  replay 1  2026-02-01T00:00:00Z  refused  refused\n")
+	require.Regexp(t, `retrying +2100-01-01T00:00:00Z +refused +refused\n`, succeeds(t, "dlq", "list", "--config", cfg))
+}
+
+func TestRetryTellsWhatIsGoingToHappen(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		leads              bool
+		listener, declared string
+		want, warning      string
+	}{
+		"while a process leads": {true, "observer", "shipped", "is parked: the process that leads observer delivers it now\n", ""},
+		"while none leads":      {false, "observer", "shipped", "is parked: the process that leads observer delivers it; none leads now\n", ""},
+		"when its observer is not declared": {
+			true, "observer", "paid", "delivers it now\n",
+			"warning: the configuration file declares no enabled observer shipped with an action notify",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, db := database(t)
+			content, err := os.ReadFile(cfg)
+			require.NoError(t, err)
+			cfg = file(t, "observer.toml", string(content)+`
+[[observers]]
+name = "`+test.declared+`"
+entity = "Order"
+[[observers.actions]]
+type = "log"
+name = "notify"
+message_template = "x"
+`)
+			bury(t, db, "shipped", time.Now())
+			if test.leads {
+				run(t, db, `insert into core.tb_observer_lease (name, owner, generation, expires_at) values ('observer', 'somebody', 1, clock_timestamp() + interval '1 hour')`)
+			}
+			r := observer(t, "", "dlq", "retry", "1", "--config", cfg)
+			require.Zero(t, r.code, r.err)
+			require.Contains(t, r.err, test.want)
+			require.Contains(t, r.err, test.warning)
+			require.Equal(t, test.warning != "", strings.Contains(r.err, "warning"), r.err)
+		})
+	}
+}
+
+func TestAWholeEventIsDeliveredAgainToWhoMatchesIt(t *testing.T) {
+	t.Parallel()
+	cfg, db := database(t)
+	id := bury(t, db, "", time.Now())
+	run(t, db, `update core.tb_observer_dead_letter set action = ''`)
+	require.Equal(t, "would deliver event "+id+" of Order to the observers that match it again\n", succeeds(t, "dlq", "retry", "1", "--dry-run", "--config", cfg))
+	r := observer(t, "", "dlq", "retry", "1", "--config", cfg)
+	require.Zero(t, r.code)
+	require.NotContains(t, r.err, "warning")
+}
+
+func TestADeadLetterWithoutDataIsNotDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	cfg, db := database(t)
+	bury(t, db, "", time.Now())
+	run(t, db, `update core.tb_observer_dead_letter set action = '', error_class = 'unreadable', error = 'the change was captured without its data: x'`)
+	for _, more := range [][]string{nil, {"--dry-run"}} {
+		r := observer(t, "", append([]string{"dlq", "retry", "1", "--config", cfg}, more...)...)
+		require.Equal(t, exitRuntime, r.code)
+		require.Contains(t, r.err, "the change was captured without its data")
+		require.Empty(t, r.out)
+	}
 }
 
 func TestADeadLetterThatIsNotThereIsAnError(t *testing.T) {

@@ -16,7 +16,7 @@ type OnFailure string
 const (
 	FailureDLQ   OnFailure = "dlq"   // stored as a dead letter
 	FailureAlert OnFailure = "alert" // stored, and an error-level log line
-	FailureLog   OnFailure = "log"   // logged and dropped
+	FailureLog   OnFailure = "log"   // logged and dropped; a replay's dead letter is kept
 )
 
 // DeadLetter ends a delivery whose error is marked event.Permanent: it settles as event.ErrDeadLettered once it is
@@ -31,7 +31,7 @@ func DeadLetter(store DeadLetters, on OnFailure, log *slog.Logger) message.Handl
 			d := event.FromContext(msg.Context())
 			failed := log.With(slog.String("observer", d.Observer), slog.String("action", d.Action), slog.String("entity", d.Event.Entity),
 				slog.String("event_id", d.Event.ID), slog.Int("attempt", len(d.Attempts)), slog.Any("error", err))
-			if on == FailureLog {
+			if on == FailureLog && d.Generation == 0 {
 				failed.Error("delivery failed for good and was dropped")
 				return nil, event.ErrDropped
 			}

@@ -28,10 +28,10 @@ func Retry(cfg RetryConfig, queue RetryQueue, log *slog.Logger) message.HandlerM
 				return msgs, err
 			}
 			d := event.FromContext(msg.Context())
-			if len(d.Attempts) >= cfg.MaxAttempts {
+			if d.Tries() >= cfg.MaxAttempts {
 				return nil, event.Permanent(err)
 			}
-			due := time.Now().Add(cfg.Delay(len(d.Attempts), event.RetryDelay(err)))
+			due := time.Now().Add(cfg.Delay(d.Tries(), event.RetryDelay(err)))
 			if parkErr := queue.Park(msg.Context(), d, due); parkErr != nil {
 				return nil, fmt.Errorf("park delivery: %w", errors.Join(parkErr, err))
 			}

@@ -10,9 +10,13 @@ import (
 
 // DeadLetters keeps dead letters until the process ends.
 type DeadLetters struct {
-	mu   sync.Mutex // guards list
-	list []*event.Delivery
+	mu    sync.Mutex // guards what follows
+	list  []*event.Delivery
+	index map[identity]int // places in list
 }
+
+// identity is what there is one dead letter of.
+type identity struct{ event, observer, action string }
 
 var _ middleware.DeadLetters = (*DeadLetters)(nil)
 
@@ -20,12 +24,15 @@ var _ middleware.DeadLetters = (*DeadLetters)(nil)
 func (l *DeadLetters) Put(_ context.Context, d *event.Delivery) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, there := range l.list {
-		if there.ID() == d.ID() {
-			l.list[i] = d
-			return nil
-		}
+	id := identity{d.Event.ID, d.Observer, d.Action}
+	if i, there := l.index[id]; there {
+		l.list[i] = d
+		return nil
 	}
+	if l.index == nil {
+		l.index = map[identity]int{}
+	}
+	l.index[id] = len(l.list)
 	l.list = append(l.list, d)
 	return nil
 }

@@ -17,8 +17,8 @@ import (
 type RetryQueue struct {
 	mu      sync.Mutex // guards what follows
 	parked  dueHeap
-	taken   map[string]*event.Delivery // by delivery id: handed out and not settled
-	changed chan struct{}              // closed and replaced when something was parked
+	taken   int           // handed out and not settled
+	changed chan struct{} // closed and replaced when something was parked
 }
 
 var (
@@ -28,25 +28,28 @@ var (
 
 // NewRetryQueue returns an empty queue.
 func NewRetryQueue() *RetryQueue {
-	return &RetryQueue{taken: map[string]*event.Delivery{}, changed: make(chan struct{})}
+	return &RetryQueue{changed: make(chan struct{})}
 }
 
 // Park implements middleware.RetryQueue.
 func (q *RetryQueue) Park(_ context.Context, d *event.Delivery, notBefore time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.taken, d.ID())
+	q.park(d, notBefore)
+	return nil
+}
+
+func (q *RetryQueue) park(d *event.Delivery, notBefore time.Time) {
 	heap.Push(&q.parked, parkedDelivery{d, notBefore})
 	close(q.changed)
 	q.changed = make(chan struct{})
-	return nil
 }
 
 // Waiting counts the deliveries that are parked or handed out for another attempt.
 func (q *RetryQueue) Waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.parked) + len(q.taken)
+	return len(q.parked) + q.taken
 }
 
 // Fetch implements window.Driver: it blocks until a delivery is due.
@@ -73,7 +76,7 @@ func (q *RetryQueue) due(limit int) (items []window.Item, wait time.Duration, ch
 	defer q.mu.Unlock()
 	for len(items) < limit && len(q.parked) > 0 && time.Until(q.parked[0].due) <= 0 {
 		d := heap.Pop(&q.parked).(parkedDelivery).delivery
-		q.taken[d.ID()] = d
+		q.taken++
 		msg := message.NewMessageWithContext(event.NewContext(context.Background(), d), d.Event.ID, d.Event.JSON())
 		items = append(items, window.Item{Msg: msg, Raw: d})
 	}
@@ -84,21 +87,21 @@ func (q *RetryQueue) due(limit int) (items []window.Item, wait time.Duration, ch
 	return items, wait, q.changed
 }
 
-// Ack implements window.Driver. A delivery that was parked again meanwhile stays.
+// Ack implements window.Driver. A delivery that was parked again meanwhile is another entry.
 func (q *RetryQueue) Ack(_ context.Context, items []window.Item) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, item := range items {
-		if d := item.Raw.(*event.Delivery); q.taken[d.ID()] == d {
-			delete(q.taken, d.ID())
-		}
-	}
+	q.taken -= len(items)
 	return nil
 }
 
 // Nack implements window.Driver.
-func (q *RetryQueue) Nack(ctx context.Context, item window.Item, delay time.Duration) error {
-	return q.Park(ctx, item.Raw.(*event.Delivery), time.Now().Add(delay))
+func (q *RetryQueue) Nack(_ context.Context, item window.Item, delay time.Duration) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.taken--
+	q.park(item.Raw.(*event.Delivery), time.Now().Add(delay))
+	return nil
 }
 
 // Close implements window.Driver.

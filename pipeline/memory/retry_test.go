@@ -62,3 +62,28 @@ func TestADeadLetterIsKeptOnce(t *testing.T) {
 	require.NoError(t, dead.Put(t.Context(), delivery("2")))
 	require.Len(t, dead.List(), 2)
 }
+
+func TestTwoDeliveriesOfOneIdentityAreBothWaitedFor(t *testing.T) {
+	q := memory.NewRetryQueue()
+	for range 2 {
+		require.NoError(t, q.Park(t.Context(), delivery("1"), time.Now()))
+	}
+	items, err := q.Fetch(t.Context(), 10)
+	require.NoError(t, err)
+	require.Len(t, items, 2)
+	require.Equal(t, 2, q.Waiting())
+	require.NoError(t, q.Ack(t.Context(), items[:1]))
+	require.Equal(t, 1, q.Waiting())
+	require.NoError(t, q.Nack(t.Context(), items[1], 0))
+	require.Equal(t, 1, q.Waiting())
+}
+
+func TestManyDeadLettersAreKeptInTimeThatGrowsWithTheirNumber(t *testing.T) {
+	var dead memory.DeadLetters
+	const n = 100_000 // looking through a list takes half an hour
+	for i := range n {
+		require.NoError(t, dead.Put(t.Context(), delivery(strconv.Itoa(i))))
+	}
+	require.NoError(t, dead.Put(t.Context(), delivery("7")))
+	require.Len(t, dead.List(), n)
+}

@@ -29,14 +29,7 @@ type DeadLetters struct {
 
 var _ middleware.DeadLetters = (*DeadLetters)(nil)
 
-// fenced is the first part of every statement that writes: a row when the process still leads, or has no fence ($2 = 0).
-// The share lock keeps a takeover waiting until the write has committed.
-const fenced = `with held as materialized (
-    select 1 from core.tb_observer_lease where name = $1 and generation = $2 for share
-), lease as materialized (select 1 from held union all select 1 where $2 = 0::bigint)
-`
-
-const putDeadLetter = fenced + `, unparked as (
+const putDeadLetter = fence + `, unparked as (
     delete from core.tb_observer_retry r using lease
      where r.listener = $1 and r.event_id = $3 and r.observer = $4 and r.action = $5
 ), stored as (
@@ -50,26 +43,30 @@ const putDeadLetter = fenced + `, unparked as (
 )
 select exists (select from lease)`
 
-// Put implements middleware.DeadLetters. The parked entry of the same delivery goes in the same statement.
+// Put implements middleware.DeadLetters. The parked entry of the same delivery goes in the same statement. Of an event that
+// jsonb cannot hold the dead letter says which one it was and why it is missing.
 func (l *DeadLetters) Put(ctx context.Context, d *event.Delivery) error {
 	last := event.Attempt{At: time.Now(), Class: "error"}
 	first := last.At
 	if n := len(d.Attempts); n > 0 {
 		last, first = d.Attempts[n-1], d.Attempts[0].At
 	}
-	attempts, err := encodeAttempts(d.Attempts)
+	attempts, err := encodeAttempts(d)
 	if err != nil {
 		return err
 	}
 	put := func(event *string) (held bool, err error) {
+		ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+		defer cancel()
 		err = l.DB.QueryRow(ctx, putDeadLetter, l.Listener, generationOf(l.Fence), d.Event.ID, d.Observer, d.Action, int64(d.Generation), d.Event.Entity,
 			event, attempts, storable(last.Error), storable(last.Class), first, last.At).Scan(&held)
 		return held, err
 	}
 	event := string(d.Event.JSON())
 	held, err := put(&event)
-	if hasCode(err, codeUntranslatable, codeInvalidText, codeProgramLimit) {
-		held, err = put(nil) // jsonb cannot hold this event: the dead letter still says which one and why
+	if unstorable(err) {
+		last.Error += " (the event itself cannot be kept: " + err.Error() + ")"
+		held, err = put(nil)
 	}
 	if err != nil {
 		return wrap("store dead letter", err)
@@ -91,10 +88,19 @@ func generationOf(f Fence) int64 {
 	return -1
 }
 
-func encodeAttempts(attempts []event.Attempt) (string, error) {
-	clean := make([]event.Attempt, len(attempts))
-	for i, a := range attempts {
-		clean[i] = event.Attempt{At: a.At, Error: storable(a.Error), Class: storable(a.Class)}
+// unstorable reports whether jsonb cannot hold the event that was to be written.
+func unstorable(err error) bool {
+	return hasCode(err, codeUntranslatable, codeInvalidText, codeProgramLimit)
+}
+
+// encodeAttempts marks each attempt with its generation: those that were not there before are of the present one.
+func encodeAttempts(d *event.Delivery) (string, error) {
+	clean := make([]event.Attempt, len(d.Attempts))
+	for i, a := range d.Attempts {
+		clean[i] = event.Attempt{At: a.At, Error: storable(a.Error), Class: storable(a.Class), Generation: a.Generation}
+		if i >= d.Prior {
+			clean[i].Generation = d.Generation
+		}
 	}
 	b, err := json.Marshal(clean)
 	if err != nil {
@@ -125,6 +131,10 @@ type DeadLetter struct {
 	Listener      string          `json:"listener"`
 	Event         json.RawMessage `json:"event,omitempty"`   // by Get only
 	History       []event.Attempt `json:"history,omitempty"` // by Get only
+
+	// While a replay is parked: when it is tried next, and why it failed last. Else the latter are Error and ErrorClass.
+	NextAttempt          time.Time `json:"-"`
+	LastError, LastClass string    `json:"-"`
 }
 
 // DeadLetterFilter selects dead letters; zero fields select all.
@@ -135,18 +145,25 @@ type DeadLetterFilter struct {
 	Offset   int
 }
 
-const deadLetterColumns = `pk_observer_dead_letter, event_id, observer, action, entity, jsonb_array_length(attempts), error, error_class,
-	first_failed_at, last_failed_at, generation, retrying, listener`
+// deadLetterColumns include what a parked replay has added.
+const deadLetterColumns = `d.pk_observer_dead_letter, d.event_id, d.observer, d.action, d.entity, jsonb_array_length(coalesce(r.attempts, d.attempts)),
+	d.error, d.error_class, d.first_failed_at, d.last_failed_at, d.generation, d.retrying, d.listener,
+	coalesce(r.not_before, '0001-01-01 00:00:00Z'), coalesce(r.attempts -> -1 ->> 'error', d.error), coalesce(r.attempts -> -1 ->> 'class', d.error_class)`
 
 func (d *DeadLetter) targets() []any {
 	return []any{
 		&d.ID, &d.EventID, &d.Observer, &d.Action, &d.Entity, &d.Attempts, &d.Error, &d.ErrorClass,
 		&d.FirstFailedAt, &d.LastFailedAt, &d.Generation, &d.Retrying, &d.Listener,
+		&d.NextAttempt, &d.LastError, &d.LastClass,
 	}
 }
 
-const deadLetterFilter = ` from core.tb_observer_dead_letter
-	where ($1 = '' or listener = $1) and ($2 = '' or observer = $2) and ($3::timestamptz is null or last_failed_at > $3::timestamptz)`
+const (
+	deadLetterFilter = ` from core.tb_observer_dead_letter d
+	where ($1 = '' or d.listener = $1) and ($2 = '' or d.observer = $2) and ($3::timestamptz is null or d.last_failed_at > $3::timestamptz)`
+	withReplay = ` left join core.tb_observer_retry r
+	    on d.retrying and r.listener = d.listener and r.event_id = d.event_id and r.observer = d.observer and r.action = d.action`
+)
 
 // List returns the selected dead letters, latest first, and how many there are in all.
 func (l *DeadLetters) List(ctx context.Context, f DeadLetterFilter) (items []DeadLetter, total int, err error) {
@@ -156,7 +173,8 @@ func (l *DeadLetters) List(ctx context.Context, f DeadLetterFilter) (items []Dea
 	if total, err = l.Count(ctx, f); err != nil {
 		return nil, 0, err
 	}
-	rows, err := l.DB.Query(ctx, `select `+deadLetterColumns+deadLetterFilter+` order by last_failed_at desc, 1 desc limit $4 offset $5`,
+	rows, err := l.DB.Query(ctx, `select `+deadLetterColumns+` from (select d.*`+deadLetterFilter+` order by d.last_failed_at desc, d.pk_observer_dead_letter desc limit $4 offset $5) d`+
+		withReplay+` order by d.last_failed_at desc, d.pk_observer_dead_letter desc`,
 		l.Listener, f.Observer, nullTime(f.After), int64(f.Limit), int64(f.Offset))
 	if err != nil {
 		return nil, 0, wrap("list dead letters", err)
@@ -184,8 +202,8 @@ func nullTime(t time.Time) *time.Time {
 func (l *DeadLetters) Get(ctx context.Context, id int64) (*DeadLetter, error) {
 	var d DeadLetter
 	var attempts []byte
-	err := l.DB.QueryRow(ctx, `select `+deadLetterColumns+`, coalesce(event::text, 'null'), attempts::text from core.tb_observer_dead_letter
-		where pk_observer_dead_letter = $1 and ($2 = '' or listener = $2)`, id, l.Listener).Scan(append(d.targets(), (*[]byte)(&d.Event), &attempts)...)
+	err := l.DB.QueryRow(ctx, `select `+deadLetterColumns+`, coalesce(d.event::text, 'null'), coalesce(r.attempts, d.attempts)::text
+		from core.tb_observer_dead_letter d`+withReplay+` where d.pk_observer_dead_letter = $1 and ($2 = '' or d.listener = $2)`, id, l.Listener).Scan(append(d.targets(), (*[]byte)(&d.Event), &attempts)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("dead letter %d: %w; see: observer dlq list", id, ErrNotFound)
 	}

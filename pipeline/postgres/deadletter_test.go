@@ -61,8 +61,95 @@ func TestPutKeepsWhatJSONBCannot(t *testing.T) {
 	require.NoError(t, l.Put(t.Context(), d))
 	item := onlyDeadLetter(t, l)
 	require.Equal(t, d.Event.ID, item.EventID)
+	require.Contains(t, item.Error, "the event itself cannot be kept")
 	_, err := l.Retry(t.Context(), item.ID)
 	require.ErrorContains(t, err, "holds no event that could be delivered again")
+}
+
+func TestParkRefusesForGoodWhatJSONBCannotHold(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, leading(t), 1)
+	d := delivery("7", "o", "a")
+	d.Event.Data = []byte(`{"a":"\u0000"}`)
+	require.True(t, event.IsPermanent(q.Park(t.Context(), d, time.Now())))
+}
+
+func TestWhatHoldsNoDataIsNotDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	l := deadLetters(pool)
+	d := delivery("7", "", "")
+	d.Event.Data = nil
+	d.Attempts = []event.Attempt{{At: time.Now(), Error: "the change was captured without its data: unsupported Unicode", Class: "unreadable"}}
+	require.NoError(t, l.Put(t.Context(), d))
+	item := onlyDeadLetter(t, l)
+	_, err := l.Retry(t.Context(), item.ID)
+	require.ErrorContains(t, err, "holds no data that could be delivered: \"the change was captured without its data: unsupported Unicode\"")
+	whole, getErr := l.Get(t.Context(), item.ID)
+	require.NoError(t, getErr)
+	require.ErrorContains(t, err, whole.Replayable().Error())
+	require.Zero(t, parkedRows(t, pool))
+}
+
+func TestAReplayCountsItsOwnAttemptsAndKeepsThoseBefore(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	l, q := deadLetters(pool), newQueue(t, pool, 1)
+	d := delivery("7", "shipped", "notify")
+	fail := func(text string) {
+		d.Attempts = append(d.Attempts, event.Attempt{At: time.Now().UTC().Truncate(time.Microsecond), Error: text, Class: "c"})
+	}
+	fail("second")
+	require.NoError(t, l.Put(t.Context(), d))
+	id := onlyDeadLetter(t, l).ID
+	for g := 1; g <= 2; g++ {
+		_, err := l.Retry(t.Context(), id)
+		require.NoError(t, err)
+		for try := range 2 {
+			items := fetchSome(t, q, 1)
+			d = event.FromContext(items[0].Msg.Context())
+			require.Equal(t, []int{g, try}, []int{d.Generation, d.Tries()})
+			fail(fmt.Sprint("replay ", g, " try ", try))
+			if try == 0 {
+				require.NoError(t, q.Park(t.Context(), d, time.Now().Add(10*time.Millisecond)))
+				item := onlyDeadLetter(t, l)
+				require.Equal(t, d.Attempts[len(d.Attempts)-1].Error, item.LastError, "shown while the replay is parked")
+				require.False(t, item.NextAttempt.IsZero())
+				require.NotEqual(t, item.Error, item.LastError)
+			} else {
+				require.NoError(t, l.Put(t.Context(), d))
+			}
+			require.NoError(t, q.Ack(t.Context(), items))
+		}
+	}
+	got, err := l.Get(t.Context(), id)
+	require.NoError(t, err)
+	texts, generations := []string{}, []int{}
+	for _, a := range got.History {
+		texts, generations = append(texts, a.Error), append(generations, a.Generation)
+	}
+	require.Equal(t, []string{"503", "second", "replay 1 try 0", "replay 1 try 1", "replay 2 try 0", "replay 2 try 1"}, texts)
+	require.Equal(t, []int{0, 0, 1, 1, 2, 2}, generations)
+	require.True(t, got.NextAttempt.IsZero())
+	require.Equal(t, got.Error, got.LastError)
+}
+
+func TestWaitingTellsHowManyAreParkedAndForHowLong(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	q := newQueue(t, pool, 1)
+	n, oldest, err := q.Waiting(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.Zero(t, oldest)
+	for _, id := range []string{"1", "2"} {
+		require.NoError(t, q.Park(t.Context(), delivery(id, "o", "a"), time.Now().Add(time.Hour)))
+	}
+	execSQL(t, pool, `update core.tb_observer_retry set created_at = created_at - interval '1 hour' where event ->> 'entity_id' = '1'`)
+	n, oldest, err = q.Waiting(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
+	require.InDelta(t, time.Hour.Seconds(), oldest.Seconds(), 60)
 }
 
 func TestListSelectsPagesAndCounts(t *testing.T) {

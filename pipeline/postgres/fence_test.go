@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -26,6 +28,15 @@ func waitsForALock(t *testing.T, pool *pgxpool.Pool, text string) {
 	})
 }
 
+// begin starts a transaction that ends with the test.
+func begin(t *testing.T, pool *pgxpool.Pool) pgx.Tx {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) })
+	return tx
+}
+
 func TestAFencedWriteWaitsForATakeoverUnderWayAndIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, write := range map[string]func(*pgxpool.Pool, *event.Delivery) error{
@@ -37,9 +48,8 @@ func TestAFencedWriteWaitsForATakeoverUnderWayAndIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := leading(t)
-			tx, err := pool.Begin(t.Context())
-			require.NoError(t, err)
-			_, err = readLease(t.Context(), tx, "observer", "for update") // what a takeover does
+			tx := begin(t, pool)
+			_, err := readLease(t.Context(), tx, "observer", "for update") // what a takeover does
 			require.NoError(t, err)
 			_, err = tx.Exec(t.Context(), `update core.tb_observer_lease set generation = 2, owner = 'another'`)
 			require.NoError(t, err)
@@ -57,8 +67,7 @@ func TestATakeoverWaitsForAFencedWriteUnderWay(t *testing.T) {
 	h := newTestRig(t)
 	old := h.acquire()
 	old.suspend.Store(true) // as SIGSTOP does
-	tx, err := h.pool.Begin(t.Context())
-	require.NoError(t, err)
+	tx := begin(t, h.pool)
 	require.NoError(t, (&DeadLetters{DB: tx, Listener: "observer", Fence: old}).Put(t.Context(), delivery("1", "o", "a")))
 	h.expire()
 	took := make(chan *Lease, 1)
@@ -75,8 +84,7 @@ func TestAFencedWriteDoesNotKeepARenewalWaiting(t *testing.T) {
 	t.Parallel()
 	h := newTestRig(t)
 	lease := h.acquire()
-	tx, err := h.pool.Begin(t.Context())
-	require.NoError(t, err)
+	tx := begin(t, h.pool)
 	require.NoError(t, (&DeadLetters{DB: tx, Listener: "observer", Fence: lease}).Put(t.Context(), delivery("1", "o", "a")))
 	lease.stop()
 	<-lease.stopped
@@ -101,10 +109,8 @@ func TestEveryFencedWriteIsDurableWhateverTheRolesDefault(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tx, err := pool.Begin(t.Context())
-			require.NoError(t, err)
-			defer func() { require.NoError(t, tx.Rollback(t.Context())) }()
-			_, err = tx.Exec(t.Context(), `set local synchronous_commit = off`)
+			tx := begin(t, pool)
+			_, err := tx.Exec(t.Context(), `set local synchronous_commit = off`)
 			require.NoError(t, err)
 			require.NoError(t, write(tx))
 			var setting string

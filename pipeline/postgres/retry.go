@@ -13,31 +13,38 @@ import (
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
+// statementTimeout bounds every statement of deliveries: a connection that died silently would hold its caller for many
+// minutes.
+const statementTimeout = 10 * time.Second
+
 // RetryQueueConfig describes a [RetryQueue]. All fields but Log are required.
 type RetryQueueConfig struct {
 	DB       DB // a pool: it is used from several goroutines
 	Listener string
 	Fence    Fence
-	// MaxDeliver is how many starts without an outcome (the process died) make a delivery a dead letter.
+	// MaxDeliver is how many starts without an outcome (the process died) make a delivery a dead letter. The first is
+	// presumed of everything that was claimed at a crash, so fewer than two cannot be told apart.
 	MaxDeliver int
 	Log        *slog.Logger
 }
 
-// RetryQueue keeps deliveries in core.tb_observer_retry until their next attempt and feeds them back when due. As a
-// window.Driver it never has two claims on a row at once. What a dead process had claimed is suspect: suspects are handed out one at a
-// time, each with a durable start mark.
+// RetryQueue keeps deliveries in core.tb_observer_retry until their next attempt and feeds them back when due, during one
+// term of leadership. As a window.Driver it never has two claims on a row at once. What a dead process had claimed is
+// suspect: suspects are handed out one at a time, each with a durable start mark, and one that has a mark already while
+// nothing else of the queue runs. Only such marks count as starts.
 type RetryQueue struct {
-	cfg  RetryQueueConfig
-	dead *DeadLetters
-	poke chan struct{} // one slot: a second poke before the first is seen tells nothing new
+	cfg        RetryQueueConfig
+	generation int64
+	dead       *DeadLetters
+	poke       chan struct{} // one slot: a second poke before the first is seen tells nothing new
 
-	mu         sync.Mutex         // guards what follows
-	out        map[int64]int64    // rows that are handed out, and the number of their claim
-	settled    map[claim]struct{} // succeeded, and the database was not told yet
-	returned   map[claim]struct{} // given back, and the database was not told yet
-	generation int64              // whose suspects were looked for
-	suspects   bool               // there may be more of them
-	suspect    int64              // the one that is out, 0 for none
+	looked   bool    // suspects is complete; used by Fetch only
+	suspects []int64 // rows that may have ended a process and were not handed out yet, those with a mark first
+
+	mu      sync.Mutex            // guards what follows
+	claims  map[int64]*claimState // by row: what is out, or has an outcome that the database was not told yet
+	suspect claim                 // the one that is out
+	alone   bool                  // nothing else may run beside it
 }
 
 var (
@@ -54,16 +61,15 @@ func NewRetryQueue(cfg RetryQueueConfig) (*RetryQueue, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &RetryQueue{
-		cfg:      cfg,
-		dead:     &DeadLetters{DB: cfg.DB, Listener: cfg.Listener, Fence: cfg.Fence},
-		poke:     make(chan struct{}, 1),
-		out:      make(map[int64]int64),
-		settled:  make(map[claim]struct{}),
-		returned: make(map[claim]struct{}),
+		cfg:        cfg,
+		generation: generationOf(cfg.Fence),
+		dead:       &DeadLetters{DB: cfg.DB, Listener: cfg.Listener, Fence: cfg.Fence},
+		poke:       make(chan struct{}, 1),
+		claims:     make(map[int64]*claimState),
 	}, nil
 }
 
-const park = fenced + `, parked as (
+const park = fence + `, parked as (
     insert into core.tb_observer_retry as r (listener, event_id, observer, action, generation, entity, event, attempts, not_before)
     select $1, $3, $4, $5, $6::bigint::integer, $7, $8::text::jsonb, $9::text::jsonb, $10::timestamptz from lease
     on conflict (listener, event_id, observer, action) do update set
@@ -74,21 +80,37 @@ select exists (select from lease)`
 
 // Park implements middleware.RetryQueue.
 func (q *RetryQueue) Park(ctx context.Context, d *event.Delivery, notBefore time.Time) error {
-	attempts, err := encodeAttempts(d.Attempts)
+	attempts, err := encodeAttempts(d)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
 	var held bool
-	err = q.cfg.DB.QueryRow(ctx, park, q.cfg.Listener, generationOf(q.cfg.Fence), d.Event.ID, d.Observer, d.Action, int64(d.Generation), d.Event.Entity,
+	err = q.cfg.DB.QueryRow(ctx, park, q.cfg.Listener, q.generation, d.Event.ID, d.Observer, d.Action, int64(d.Generation), d.Event.Entity,
 		string(d.Event.JSON()), attempts, notBefore).Scan(&held)
-	if err != nil {
+	switch {
+	case unstorable(err):
+		return event.Permanent(wrap("park delivery", err))
+	case err != nil:
 		return wrap("park delivery", err)
-	}
-	if !held {
+	case !held:
 		return fmt.Errorf("park delivery: %w", ErrDeposed)
 	}
 	q.wake()
 	return nil
+}
+
+// Waiting returns how many deliveries are parked or handed out for another attempt, and for how long the oldest of them
+// has been so.
+func (q *RetryQueue) Waiting(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	var micros int64
+	err = q.cfg.DB.QueryRow(ctx, `select (select count(*) from core.tb_observer_retry where listener = $1), coalesce((
+		select extract(epoch from clock_timestamp() - created_at) * 1000000 from core.tb_observer_retry
+		 where listener = $1 order by pk_observer_retry limit 1), 0)::bigint`, q.cfg.Listener).Scan(&n, &micros)
+	return n, time.Duration(micros) * time.Microsecond, wrap("count parked deliveries", err)
 }
 
 func (q *RetryQueue) wake() {

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -17,16 +20,12 @@ import (
 // retryPoll is how often the queue looks for what another process parked: dlq retry.
 const retryPoll = time.Second
 
-// Fetch implements window.Driver. While this process does not lead it waits.
+// Fetch implements window.Driver. Once another process leads it finds nothing more.
 func (q *RetryQueue) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 	for {
-		wait := retryPoll
-		if generation := q.cfg.Fence.Generation(); generation > 0 {
-			items, next, err := q.due(ctx, generation, limit)
-			if err != nil || len(items) > 0 {
-				return items, err
-			}
-			wait = next
+		items, wait, err := q.due(ctx, limit)
+		if err != nil || len(items) > 0 {
+			return items, err
 		}
 		if err := q.sleep(ctx, wait); err != nil {
 			return nil, fmt.Errorf("fetch retries: %w", err)
@@ -47,16 +46,20 @@ func (q *RetryQueue) sleep(ctx context.Context, d time.Duration) error {
 }
 
 // due claims what is due now, or says how long to wait.
-func (q *RetryQueue) due(ctx context.Context, generation int64, limit int) ([]window.Item, time.Duration, error) {
+func (q *RetryQueue) due(ctx context.Context, limit int) ([]window.Item, time.Duration, error) {
 	if err := q.flush(ctx); err != nil && !errors.Is(err, ErrDeposed) {
 		return nil, 0, err
 	}
-	items, err := q.nextSuspect(ctx, generation)
-	if err != nil {
-		return nil, 0, err
+	items, err := q.nextSuspect(ctx)
+	if err != nil || q.runsAlone() {
+		return items, retryPoll, err
 	}
 	if room := limit - len(items); room > 0 {
-		fresh, err := q.claim(ctx, generation, false, room)
+		parked, err := q.claim(ctx, claimDue, int64(room), q.known())
+		if err != nil {
+			return items, 0, err
+		}
+		fresh, err := q.handOut(ctx, parked)
 		items = append(items, fresh...)
 		if err != nil {
 			return items, 0, err
@@ -65,89 +68,152 @@ func (q *RetryQueue) due(ctx context.Context, generation int64, limit int) ([]wi
 	if len(items) > 0 {
 		return items, 0, nil
 	}
-	wait, err := q.untilNext(ctx, generation)
+	wait, err := q.untilNext(ctx)
 	return nil, wait, err
 }
 
-// nextSuspect returns at most one of the deliveries that an earlier generation started without an outcome, and none while
-// another one is out.
-func (q *RetryQueue) nextSuspect(ctx context.Context, generation int64) ([]window.Item, error) {
-	q.mu.Lock()
-	if q.generation != generation {
-		q.generation, q.suspects, q.suspect = generation, true, 0
-	}
-	look := q.suspects && q.suspect == 0
-	q.mu.Unlock()
-	if !look {
-		return nil, nil
-	}
-	if err := q.buryExhausted(ctx, generation); err != nil {
+// nextSuspect hands out at most one of the deliveries that an earlier generation had claimed, and none while another one
+// is out.
+func (q *RetryQueue) nextSuspect(ctx context.Context) ([]window.Item, error) {
+	if err := q.findSuspects(ctx); err != nil {
 		return nil, err
 	}
-	items, err := q.claim(ctx, generation, true, 1)
-	if err != nil {
-		return nil, err
+	for len(q.suspects) > 0 && !q.suspectIsOut() {
+		parked, err := q.claim(ctx, claimSuspect, q.suspects[0])
+		if err != nil {
+			return nil, err
+		}
+		items, err := q.handOut(ctx, parked)
+		if err != nil {
+			return nil, err
+		}
+		q.suspects = q.suspects[1:]
+		if len(items) > 0 {
+			q.mu.Lock()
+			q.suspect, q.alone = parked[0].claim, parked[0].starts > 1
+			q.mu.Unlock()
+			q.cfg.Log.Warn("delivery was in work when its process died: it runs alone", slog.String("event_id", parked[0].eventID),
+				slog.String("observer", parked[0].observer), slog.String("action", parked[0].action))
+			return items, nil
+		}
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(items) == 0 {
-		q.suspects = false
-		return nil, nil
-	}
-	q.suspect = items[0].Raw.(claim).row
-	q.cfg.Log.Warn("delivery was running when its process died: it runs alone", "event_id", items[0].Msg.UUID)
-	return items, nil
+	return nil, nil
 }
 
-const claimRows = fenced + `, due as (
+func (q *RetryQueue) suspectIsOut() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.suspect != claim{}
+}
+
+func (q *RetryQueue) runsAlone() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.alone
+}
+
+// known are the rows that this process knows to be its own.
+func (q *RetryQueue) known() []int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.AppendSeq(make([]int64, 0, len(q.claims)), maps.Keys(q.claims))
+}
+
+func (q *RetryQueue) findSuspects(ctx context.Context) error {
+	if q.looked {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	rows, err := q.cfg.DB.Query(ctx, `select pk_observer_retry from core.tb_observer_retry
+		where listener = $1 and claimed_by <> $2 order by starts desc, not_before, pk_observer_retry`, q.cfg.Listener, q.generation)
+	if err != nil {
+		return wrap("look for suspects", err)
+	}
+	if q.suspects, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+		return wrap("look for suspects", err)
+	}
+	q.looked = true
+	return nil
+}
+
+// claimDue also takes rows that are this generation's without its knowing: the answer to their claim was lost, or what they
+// are to be instead could not be stored.
+const claimDue = fence + `, due as (
     select r.pk_observer_retry from core.tb_observer_retry r, lease
-     where r.listener = $1 and (r.not_before <= clock_timestamp() or $4) and r.claimed_by is distinct from $2 and (r.starts > 0) = $4
+     where r.listener = $1 and r.not_before <= clock_timestamp() and (r.claimed_by is null or r.claimed_by = $2 and r.pk_observer_retry <> all ($4::bigint[]))
      order by r.not_before, r.pk_observer_retry limit $3 for update of r skip locked
 ), taken as (
-    update core.tb_observer_retry r set claimed_by = $2, claims = r.claims + 1, starts = r.starts + 1
-      from due where r.pk_observer_retry = due.pk_observer_retry
+    update core.tb_observer_retry r set claimed_by = $2, claims = r.claims + 1 from due where r.pk_observer_retry = due.pk_observer_retry
     returning r.*
-)
-select pk_observer_retry, claims, event_id, observer, action, generation, entity, event::text, attempts::text
+)` + takenRows
+
+// claimSuspect marks a start, once a generation.
+const claimSuspect = fence + `, taken as (
+    update core.tb_observer_retry r set claimed_by = $2, claims = r.claims + 1, starts = r.starts + (r.claimed_by <> $2)::integer
+      from lease where r.listener = $1 and r.pk_observer_retry = $3 and r.claimed_by is not null
+    returning r.*
+)` + takenRows
+
+const takenRows = `
+select pk_observer_retry, claims, starts, event_id, observer, action, generation, entity, event::text, attempts::text
   from taken order by not_before, pk_observer_retry`
 
-func (q *RetryQueue) claim(ctx context.Context, generation int64, suspects bool, limit int) ([]window.Item, error) {
-	rows, err := q.cfg.DB.Query(ctx, claimRows, q.cfg.Listener, generation, int64(limit), suspects)
+// claim executes a statement that claims rows. It outlives the caller's context: a claim that was sent is of no use to
+// anybody else.
+func (q *RetryQueue) claim(ctx context.Context, statement string, args ...any) ([]parkedRow, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
+	defer cancel()
+	rows, err := q.cfg.DB.Query(ctx, statement, append([]any{q.cfg.Listener, q.generation}, args...)...)
 	if err != nil {
 		return nil, wrap("claim retries", err)
 	}
 	parked, err := pgx.CollectRows(rows, scanParked)
-	if err != nil {
-		return nil, wrap("claim retries", err)
-	}
-	var bad error
-	items := make([]window.Item, 0, len(parked))
+	return parked, wrap("claim retries", err)
+}
+
+var errStarts = errors.New("the process died each time while this delivery ran")
+
+// handOut makes items of claimed rows, and dead letters of those that cannot be delivered.
+func (q *RetryQueue) handOut(ctx context.Context, parked []parkedRow) (items []window.Item, bad error) {
 	for _, p := range parked {
 		item, err := p.item()
-		if err != nil {
-			bad = errors.Join(bad, q.dead.Put(ctx, p.buried(err, "decode")))
-			continue
+		switch {
+		case p.starts > max(1, q.cfg.MaxDeliver-1): // and one that was presumed
+			bad = errors.Join(bad, q.bury(ctx, p, errStarts, "poison"))
+		case err != nil:
+			bad = errors.Join(bad, q.bury(ctx, p, err, "unreadable"))
+		default:
+			items = append(items, item)
 		}
-		items = append(items, item)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, item := range items {
 		c := item.Raw.(claim)
-		q.out[c.row] = c.number
+		q.claims[c.row] = &claimState{number: c.number}
 	}
 	return items, bad
+}
+
+func (q *RetryQueue) bury(ctx context.Context, p parkedRow, cause error, class string) error {
+	if err := q.dead.Put(ctx, p.buried(cause, class)); err != nil {
+		return err
+	}
+	q.cfg.Log.Error("parked delivery became a dead letter", slog.String("event_id", p.eventID), slog.String("observer", p.observer),
+		slog.String("action", p.action), slog.Any("error", cause))
+	return nil
 }
 
 type parkedRow struct {
 	claim
 	eventID, observer, action, entity string
-	generation                        int
+	starts, generation                int
 	event, attempts                   []byte
 }
 
 func scanParked(row pgx.CollectableRow) (p parkedRow, err error) {
-	err = row.Scan(&p.row, &p.number, &p.eventID, &p.observer, &p.action, &p.generation, &p.entity, &p.event, &p.attempts)
+	err = row.Scan(&p.row, &p.number, &p.starts, &p.eventID, &p.observer, &p.action, &p.generation, &p.entity, &p.event, &p.attempts)
 	return p, err
 }
 
@@ -155,6 +221,11 @@ func (p *parkedRow) delivery() (*event.Delivery, error) {
 	d := &event.Delivery{Observer: p.observer, Action: p.action, Generation: p.generation}
 	if err := json.Unmarshal(p.attempts, &d.Attempts); err != nil {
 		return nil, fmt.Errorf("decode attempts: %w", err)
+	}
+	for _, a := range d.Attempts {
+		if a.Generation < d.Generation {
+			d.Prior++
+		}
 	}
 	var err error
 	d.Event, err = event.Decode(p.event)
@@ -184,41 +255,13 @@ func (p *parkedRow) buried(err error, class string) *event.Delivery {
 	return d
 }
 
-const exhausted = `select pk_observer_retry, claims, event_id, observer, action, generation, entity, event::text, attempts::text
-  from core.tb_observer_retry
- where listener = $1 and starts >= $3 and claimed_by is distinct from $2 order by pk_observer_retry limit 100`
-
-var errStarts = errors.New("the process died each time while this delivery ran")
-
-// buryExhausted makes dead letters of what has used up its starts.
-func (q *RetryQueue) buryExhausted(ctx context.Context, generation int64) error {
-	for {
-		rows, err := q.cfg.DB.Query(ctx, exhausted, q.cfg.Listener, generation, int64(q.cfg.MaxDeliver))
-		if err != nil {
-			return wrap("read retries", err)
-		}
-		list, err := pgx.CollectRows(rows, scanParked)
-		if err != nil {
-			return wrap("read retries", err)
-		}
-		if len(list) == 0 {
-			return nil
-		}
-		for _, p := range list {
-			q.cfg.Log.Error("delivery ended its process each time: it is a dead letter now", "event_id", p.eventID, "observer", p.observer, "action", p.action)
-			if err := q.dead.Put(ctx, p.buried(errStarts, "poison")); err != nil {
-				return err
-			}
-		}
-	}
-}
-
 // untilNext says how long nothing will be due; at most retryPoll.
-func (q *RetryQueue) untilNext(ctx context.Context, generation int64) (time.Duration, error) {
+func (q *RetryQueue) untilNext(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
 	var micros int64
-	err := q.cfg.DB.QueryRow(ctx, `select coalesce(extract(epoch from min(not_before) - clock_timestamp()) * 1000000, $3)::bigint
-		from core.tb_observer_retry where listener = $1 and claimed_by is distinct from $2 and starts = 0`,
-		q.cfg.Listener, generation, retryPoll.Microseconds()).Scan(&micros)
+	err := q.cfg.DB.QueryRow(ctx, `select coalesce(extract(epoch from min(not_before) - clock_timestamp()) * 1000000, $2)::bigint
+		from core.tb_observer_retry where listener = $1 and claimed_by is null`, q.cfg.Listener, retryPoll.Microseconds()).Scan(&micros)
 	if err != nil {
 		return 0, wrap("read retries", err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/fraiseql/observer/pipeline/window"
@@ -14,7 +12,23 @@ import (
 // claim identifies one hand-out of a row: the row and the number of the claim.
 type claim struct{ row, number int64 }
 
-const acknowledge = fenced + `, done as (
+type outcome int
+
+const (
+	handedOut outcome = iota
+	succeeded         // or what became of it is stored elsewhere
+	returned
+)
+
+// claimState is what became of the latest claim on a row.
+type claimState struct {
+	number  int64
+	outcome outcome
+	delay   time.Duration // until one that was returned is due again
+	telling bool          // the database is being told
+}
+
+const acknowledge = fence + `, done as (
     delete from core.tb_observer_retry r using lease, unnest($3::bigint[], $4::bigint[]) as c (id, number)
      where r.pk_observer_retry = c.id and r.claims = c.number and r.claimed_by = $2 and r.listener = $1
     returning r.event_id, r.observer, r.action, r.generation
@@ -25,99 +39,135 @@ const acknowledge = fenced + `, done as (
 )
 select exists (select from lease)`
 
-const giveBack = fenced + `, back as (
-    update core.tb_observer_retry r set claimed_by = null, starts = 0, not_before = clock_timestamp() + $5::bigint * interval '1 microsecond'
-      from lease, unnest($3::bigint[], $4::bigint[]) as c (id, number)
+const giveBack = fence + `, back as (
+    update core.tb_observer_retry r set claimed_by = null, starts = 0, not_before = clock_timestamp() + c.delay * interval '1 microsecond'
+      from lease, unnest($3::bigint[], $4::bigint[], $5::bigint[]) as c (id, number, delay)
      where r.pk_observer_retry = c.id and r.claims = c.number and r.claimed_by = $2 and r.listener = $1
+)
+select exists (select from lease)`
+
+const giveBackAll = fence + `, back as (
+    update core.tb_observer_retry r set claimed_by = null, starts = 0 from lease where r.claimed_by = $2 and r.listener = $1
 )
 select exists (select from lease)`
 
 // Ack implements window.Driver: the deliveries succeeded, or what became of them is stored elsewhere. A row that was
 // parked again, or became a dead letter, meanwhile is left alone. With the row of a replay goes its dead letter. What the
-// database could not be told is told again by the next Fetch, Ack or Close.
+// database could not be told is told again by the next Fetch, Ack, Nack or Close.
 func (q *RetryQueue) Ack(ctx context.Context, items []window.Item) error {
-	q.mu.Lock()
-	for _, item := range items {
-		q.settled[item.Raw.(claim)] = struct{}{}
-	}
-	q.mu.Unlock()
+	q.settle(items, succeeded, 0)
 	return q.flush(ctx)
 }
 
 // Nack implements window.Driver.
 func (q *RetryQueue) Nack(ctx context.Context, item window.Item, delay time.Duration) error {
-	c := item.Raw.(claim)
-	err := q.tell(ctx, giveBack, "give back retries", []claim{c}, delay.Microseconds())
-	if err != nil && !errors.Is(err, ErrDeposed) {
-		q.mu.Lock()
-		q.returned[c] = struct{}{}
-		q.mu.Unlock()
-	}
+	q.settle([]window.Item{item}, returned, delay)
+	err := q.flush(ctx)
 	q.wake()
 	return err
 }
 
-// Close implements window.Driver: what is still out is given back, so that the next process does not take it for what
-// killed this one.
+// Close implements window.Driver. Until ctx ends it tries to tell every outcome; only then all that this generation had
+// claimed is given back, so that the next process neither repeats what succeeded nor takes the rest for what killed this
+// one.
 func (q *RetryQueue) Close(ctx context.Context) error {
-	err := q.flush(ctx)
-	q.mu.Lock()
-	var left []claim
-	for row, number := range q.out {
-		left = append(left, claim{row, number})
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := q.giveBackAll(ctx)
+		if err == nil || errors.Is(err, ErrDeposed) || sleep(ctx, wait) != nil {
+			return err
+		}
 	}
-	q.mu.Unlock()
-	if len(left) == 0 || errors.Is(err, ErrDeposed) {
+}
+
+func (q *RetryQueue) giveBackAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout/4) // leaves time for another try on another connection
+	defer cancel()
+	if err := q.flush(ctx); err != nil {
 		return err
 	}
-	return errors.Join(err, q.tell(ctx, giveBack, "give back retries", left, int64(0)))
+	return q.write(ctx, "give back retries", giveBackAll)
+}
+
+// settle remembers outcomes. A claim that is not known any more needs none: the row was parked and handed out again.
+func (q *RetryQueue) settle(items []window.Item, o outcome, delay time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, item := range items {
+		c := item.Raw.(claim)
+		if s := q.claims[c.row]; s != nil && s.number == c.number {
+			s.outcome, s.delay = o, delay
+		} else {
+			q.release(c)
+		}
+	}
 }
 
 // flush tells the database what it was not told yet.
 func (q *RetryQueue) flush(ctx context.Context) error {
-	q.mu.Lock()
-	settled, returned := slices.Collect(maps.Keys(q.settled)), slices.Collect(maps.Keys(q.returned))
-	q.mu.Unlock()
-	var errs error
-	if len(settled) > 0 {
-		errs = q.tell(ctx, acknowledge, "acknowledge retries", settled)
-	}
-	if len(returned) > 0 {
-		errs = errors.Join(errs, q.tell(ctx, giveBack, "give back retries", returned, int64(0)))
-	}
-	return errs
+	return errors.Join(
+		q.tell(ctx, succeeded, "acknowledge retries", acknowledge),
+		q.tell(ctx, returned, "give back retries", giveBack),
+	)
 }
 
-// tell writes the outcome of claims, and forgets them when it is written or refused.
-func (q *RetryQueue) tell(ctx context.Context, statement, what string, claims []claim, args ...any) error {
-	ids, numbers := make([]int64, len(claims)), make([]int64, len(claims))
-	for i, c := range claims {
-		ids[i], numbers[i] = c.row, c.number
+// tell writes one kind of outcome, and forgets the claims when it is written or refused.
+func (q *RetryQueue) tell(ctx context.Context, o outcome, what, statement string) error {
+	var rows, numbers, delays []int64
+	q.mu.Lock()
+	for row, s := range q.claims {
+		if s.outcome == o && !s.telling {
+			s.telling = true
+			rows, numbers, delays = append(rows, row), append(numbers, s.number), append(delays, s.delay.Microseconds())
+		}
 	}
+	q.mu.Unlock()
+	if len(rows) == 0 {
+		return nil
+	}
+	args := []any{rows, numbers}
+	if o == returned {
+		args = append(args, delays)
+	}
+	err := q.write(ctx, what, statement, args...)
+	q.told(rows, numbers, err == nil || errors.Is(err, ErrDeposed))
+	return err
+}
+
+func (q *RetryQueue) told(rows, numbers []int64, forget bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, row := range rows {
+		s := q.claims[row]
+		switch {
+		case s == nil || s.number != numbers[i]:
+		case forget:
+			delete(q.claims, row)
+		default:
+			s.telling = false
+			continue
+		}
+		q.release(claim{row, numbers[i]})
+	}
+}
+
+// release lets the next suspect run after c. The caller holds mu.
+func (q *RetryQueue) release(c claim) {
+	if q.suspect == c {
+		q.suspect, q.alone = claim{}, false
+		q.wake()
+	}
+}
+
+// write executes a fenced statement.
+func (q *RetryQueue) write(ctx context.Context, what, statement string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
 	var held bool
-	err := q.cfg.DB.QueryRow(ctx, statement, append([]any{q.cfg.Listener, generationOf(q.cfg.Fence), ids, numbers}, args...)...).Scan(&held)
-	if err != nil {
+	if err := q.cfg.DB.QueryRow(ctx, statement, append([]any{q.cfg.Listener, q.generation}, args...)...).Scan(&held); err != nil {
 		return wrap(what, err)
 	}
-	q.forget(claims)
 	if !held {
 		return fmt.Errorf("%s: %w", what, ErrDeposed)
 	}
 	return nil
-}
-
-func (q *RetryQueue) forget(claims []claim) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, c := range claims {
-		delete(q.settled, c)
-		delete(q.returned, c)
-		if q.out[c.row] == c.number {
-			delete(q.out, c.row)
-		}
-		if q.suspect == c.row {
-			q.suspect = 0
-			q.wake()
-		}
-	}
 }
