@@ -109,7 +109,7 @@ func (c *child) stop() (time.Duration, error) {
 
 // end waits for the child, which is on its way out.
 func (c *child) end() error {
-	for c.late = range c.reports { //nolint:revive // Wait must not be called before the output was read
+	for c.late = range c.reports { // Wait must not be called before the output was read
 	}
 	err := c.cmd.Wait()
 	_ = c.stdin.Close()

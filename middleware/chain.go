@@ -41,7 +41,7 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 	list := []message.HandlerMiddleware{
 		Recover(c.Log),
 		Settle(c.Log),
-		Metrics(c.Metrics, c.Observer, c.Action, c.Kind),
+		Metrics(c.Metrics, c.Observer, c.Action, c.Kind, c.OnFailure),
 		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
 		Retry(c.Retry, c.RetryQueue, c.Log.With(slog.String("observer", c.Observer), slog.String("action", c.Action))),
 		Attempts,

@@ -119,6 +119,8 @@ func TestOutcomesOfADelivery(t *testing.T) {
 				require.Len(t, d.Attempts, tc.earlier+1, "the failure is remembered")
 			}
 			require.InDelta(t, 1, testutil.ToFloat64(r.metrics.Actions.WithLabelValues("o", "a", "test", tc.result)), 0)
+			alerts := map[bool]float64{true: 1}[tc.on == middleware.FailureAlert]
+			require.InDelta(t, alerts, testutil.ToFloat64(r.metrics.Alerts.WithLabelValues("o")), 0)
 			require.Contains(t, r.log.String(), tc.logs)
 			if tc.doNotLogs != "" {
 				require.NotContains(t, r.log.String(), tc.doNotLogs)

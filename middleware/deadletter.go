@@ -15,7 +15,7 @@ type OnFailure string
 // The choices of an observer's on_failure key.
 const (
 	FailureDLQ   OnFailure = "dlq"   // stored as a dead letter
-	FailureAlert OnFailure = "alert" // stored, and an error-level log line
+	FailureAlert OnFailure = "alert" // stored, an error-level log line and a metric
 	FailureLog   OnFailure = "log"   // logged and dropped; a replay's dead letter is kept
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/fraiseql/observer/internal/metrics"
 )
 
-// Metrics counts the attempts of one action by outcome, and times them.
-func Metrics(m *metrics.Metrics, observer, action, kind string) message.HandlerMiddleware {
+// Metrics counts the attempts of one action by outcome, and times them. With [FailureAlert] a dead letter is an alert.
+func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) message.HandlerMiddleware {
 	results := map[string]prometheus.Counter{}
 	for _, r := range []string{"success", "parked", "dead_letter", "dropped", "busy", "error"} {
 		results[r] = m.Actions.WithLabelValues(observer, action, kind, r)
@@ -25,8 +25,11 @@ func Metrics(m *metrics.Metrics, observer, action, kind string) message.HandlerM
 			took.Observe(time.Since(start).Seconds())
 			result := outcome(err)
 			results[result].Inc()
-			if result == "parked" {
+			switch {
+			case result == "parked":
 				m.Retries.Inc()
+			case result == "dead_letter" && on == FailureAlert:
+				m.Alerts.WithLabelValues(observer).Inc()
 			}
 			return msgs, err
 		}

@@ -167,7 +167,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 		return err
 	}
 	var beside sync.WaitGroup
-	beside.Go(func() { p.report(ctx, figuresOf(reader, dead)) })
+	beside.Go(func() { p.report(ctx, figuresOf(reader, queue, dead)) })
 	beside.Go(func() { p.watchReading(ctx, reader, lease) })
 	beside.Go(func() {
 		postgres.RunRetention(ctx, postgres.RetentionConfig{DB: pool, Days: cfg.RetentionDays, Held: lease.Held, Log: p.log})
@@ -188,11 +188,12 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	return err
 }
 
-func figuresOf(reader *postgres.Reader, dead *postgres.DeadLetters) figures {
-	return func(ctx context.Context) (int64, time.Duration, int64, error) {
-		n, err := dead.Count(ctx, postgres.DeadLetterFilter{})
+func figuresOf(reader *postgres.Reader, queue *postgres.RetryQueue, dead *postgres.DeadLetters) func(context.Context) (figures, error) {
+	return func(ctx context.Context) (figures, error) {
 		s := reader.Stats()
-		return s.Backlog, s.OldestAge, int64(n), err
+		letters, err := dead.Count(ctx, postgres.DeadLetterFilter{})
+		parked, oldest, queueErr := queue.Waiting(ctx)
+		return figures{backlog: s.Backlog, age: s.OldestAge, parked: parked, parkedAge: oldest, dead: int64(letters)}, errors.Join(err, queueErr)
 	}
 }
 

@@ -17,21 +17,26 @@ const (
 
 // stats are the latest figures of the transport, for the scrape and the log.
 type stats struct {
-	backlog, dead atomic.Int64
-	age           atomic.Uint64 // bits of a float64, seconds
+	backlog, parked, dead atomic.Int64
+	age, parkedAge        atomic.Uint64 // bits of a float64, seconds
 }
 
-// figures asks a transport for its state now.
-type figures func(ctx context.Context) (backlog int64, age time.Duration, dead int64, err error)
+// figures are the state of a transport.
+type figures struct {
+	backlog, parked, dead int64
+	age, parkedAge        time.Duration // of the oldest
+}
 
 func (p *Pipeline) registerStats() {
 	metrics.Gauge(p.registry, "backlog_size", "Events that are committed and not settled.", func() float64 { return float64(p.stats.backlog.Load()) })
 	metrics.Gauge(p.registry, "backlog_age_seconds", "Age of the oldest event that is not settled.", func() float64 { return math.Float64frombits(p.stats.age.Load()) })
+	metrics.Gauge(p.registry, "parked_deliveries", "Deliveries that wait for another attempt.", func() float64 { return float64(p.stats.parked.Load()) })
+	metrics.Gauge(p.registry, "parked_age_seconds", "Time since the oldest of them was first parked.", func() float64 { return math.Float64frombits(p.stats.parkedAge.Load()) })
 	metrics.Gauge(p.registry, "dead_letters", "Dead letters that are stored.", func() float64 { return float64(p.stats.dead.Load()) })
 }
 
 // report keeps the figures fresh and logs them, until ctx ends.
-func (p *Pipeline) report(ctx context.Context, ask figures) {
+func (p *Pipeline) report(ctx context.Context, ask func(context.Context) (figures, error)) {
 	threshold := int64(p.plan.cfg.Performance.BacklogAlertThreshold)
 	tick := time.NewTicker(statsEvery)
 	defer tick.Stop()
@@ -45,7 +50,7 @@ func (p *Pipeline) report(ctx context.Context, ask figures) {
 		due := time.Since(logged) > logEvery-statsEvery/2
 		if due || p.log.Enabled(ctx, slog.LevelDebug) {
 			p.log.Info("metrics", slog.Int64("backlog_size", p.stats.backlog.Load()), slog.Float64("backlog_age_seconds", math.Float64frombits(p.stats.age.Load())),
-				slog.Int64("dead_letters", p.stats.dead.Load()), slog.Int64("delivered", p.delivered.Load()))
+				slog.Int64("parked_deliveries", p.stats.parked.Load()), slog.Int64("dead_letters", p.stats.dead.Load()), slog.Int64("delivered", p.delivered.Load()))
 		}
 		if due {
 			logged = time.Now()
@@ -56,15 +61,17 @@ func (p *Pipeline) report(ctx context.Context, ask figures) {
 	}
 }
 
-func (p *Pipeline) refresh(ctx context.Context, ask figures) {
+func (p *Pipeline) refresh(ctx context.Context, ask func(context.Context) (figures, error)) {
 	ctx, cancel := context.WithTimeout(ctx, statsEvery)
 	defer cancel()
-	backlog, age, dead, err := ask(ctx)
+	f, err := ask(ctx)
 	if err != nil {
 		p.log.Debug("figures not read", slog.Any("error", err))
 		return
 	}
-	p.stats.backlog.Store(backlog)
-	p.stats.age.Store(math.Float64bits(age.Seconds()))
-	p.stats.dead.Store(dead)
+	p.stats.backlog.Store(f.backlog)
+	p.stats.parked.Store(f.parked)
+	p.stats.dead.Store(f.dead)
+	p.stats.age.Store(math.Float64bits(f.age.Seconds()))
+	p.stats.parkedAge.Store(math.Float64bits(f.parkedAge.Seconds()))
 }

@@ -17,6 +17,7 @@ type Metrics struct {
 	ActionDuration  *prometheus.HistogramVec // type
 	Retries         prometheus.Counter
 	DeadLetters     prometheus.Counter
+	Alerts          *prometheus.CounterVec // observer
 	Leader          prometheus.Gauge
 }
 
@@ -39,9 +40,10 @@ func New(reg prometheus.Registerer) *Metrics {
 		}, []string{"type"}),
 		Retries:     prometheus.NewCounter(counter("retries_total", "Deliveries that were parked for another attempt.")),
 		DeadLetters: prometheus.NewCounter(counter("dead_letters_total", "Deliveries that became dead letters.")),
+		Alerts:      prometheus.NewCounterVec(counter("alerts_total", "Dead letters of observers with on_failure = \"alert\"."), []string{"observer"}),
 		Leader:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "leader", Help: "1 while this process reads the change log, 0 while it stands by."}),
 	}
-	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Leader)
+	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Alerts, m.Leader)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -86,7 +85,8 @@ func TestReaderBehindATransactionPoolingProxy(t *testing.T) {
 	target := testenv.Postgres(t)
 	direct := newRig(t, target)
 	h := newRig(t, testenv.PgBouncer(t, target), func(c *Config) { c.Wake = "poll"; c.BatchSize = 20 })
-	r := h.reader(h.acquire())
+	lease := h.acquire()
+	r := h.reader(lease)
 	r.none()
 	c := receive(r)
 	w := newWriters(direct)
@@ -98,11 +98,11 @@ func TestReaderBehindATransactionPoolingProxy(t *testing.T) {
 	c.stop()
 	r.close()
 	h.storedPending(0)
+	require.NoError(t, lease.Release(t.Context()))
 	direct.emit(1, 100)
-	r = h.reader(h.acquireAgain())
+	r = h.reader(h.acquire())
 	items := r.take(100)
 	require.Equal(t, numbers(1, 100), keys(items))
 	r.ack(items...)
 	r.close()
-	_ = fmt.Sprint
 }
