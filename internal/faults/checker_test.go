@@ -10,7 +10,8 @@ import (
 )
 
 // settleWindow is how late a settled delivery may reach the stored checkpoint: what settled within it before a kill may
-// come again. The promise is 100 ms; the short form, whose scenarios take the processors from each other and from other tests, is patient.
+// come again. The promise is 100 ms; the short form, whose scenarios take the processors from each other and from other
+// tests, is patient.
 var settleWindow = pick(time.Second, 100*time.Millisecond)
 
 // verdict is what a scenario counted.
@@ -125,7 +126,7 @@ func (v *verdict) require(t *testing.T) {
 
 func TestTheCheckerCountsWhatWentWrong(t *testing.T) {
 	start := time.Now()
-	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	at := func(hundredths int) time.Time { return start.Add(time.Duration(hundredths) * settleWindow / 100) }
 	arrival := func(rev int64, arrived, replied int) request {
 		return request{id: "id", change: change{"Order/1", rev}, tx: "tx", status: 200, at: at(arrived), replied: at(replied)}
 	}
