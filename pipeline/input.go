@@ -45,7 +45,7 @@ func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Sum
 	start := time.Now()
 	perf := p.plan.cfg.Performance
 	broker, retries, dead := memory.NewBroker(perf.ChannelCapacity), memory.NewRetryQueue(), &memory.DeadLetters{}
-	size := window.Config{Size: perf.ChannelCapacity, DrainTimeout: perf.ShutdownTimeout, Log: p.log}
+	size := window.Config{Size: perf.ChannelCapacity, Direct: true, DrainTimeout: perf.ShutdownTimeout, Log: p.log}
 	events, err := memory.NewSubscriber(broker, group, size)
 	if err != nil {
 		return Summary{}, err

@@ -215,7 +215,7 @@ func (p *Pipeline) watchReading(ctx context.Context, reader *postgres.Reader, le
 func (p *Pipeline) over(driver window.Driver, size, batch int) (*window.Subscriber, error) {
 	s, err := window.New(window.Config{
 		Open: func(context.Context, string) (window.Driver, error) { return driver, nil },
-		Size: size, Batch: batch, DrainTimeout: p.plan.cfg.Performance.ShutdownTimeout, Log: p.log,
+		Size: size, Batch: batch, Direct: true, DrainTimeout: p.plan.cfg.Performance.ShutdownTimeout, Log: p.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build subscriber: %w", err)

@@ -119,7 +119,9 @@ func (p *Pipeline) startRouter(ctx context.Context, d *dispatch.Dispatcher, w wi
 	for _, o := range p.plan.observers {
 		for _, a := range o.actions {
 			topic := dispatch.Topic(o.Name, a.Name)
-			router.AddConsumerHandler(topic, topic, d, p.handler(a)).AddMiddleware(p.chain(o, a, w).Middlewares()...)
+			handler := router.AddConsumerHandler(topic, topic, d, p.handler(a))
+			handler.AddMiddleware(d.Settle)
+			handler.AddMiddleware(p.chain(o, a, w).Middlewares()...)
 			handlers++
 		}
 	}

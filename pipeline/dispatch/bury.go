@@ -55,12 +55,12 @@ func (d *Dispatcher) store(ctx context.Context, msg *message.Message, dead *even
 		if err == nil {
 			d.cfg.Log.Error("event became a dead letter", slog.String("event_id", dead.Event.ID), slog.String("entity", dead.Event.Entity),
 				slog.String("observer", dead.Observer), slog.String("action", dead.Action), slog.String("error", dead.Attempts[len(dead.Attempts)-1].Error))
-			msg.Ack()
+			window.Settle(msg.Context(), msg, true)
 			return
 		}
 		d.cfg.Log.Warn("dead letter not stored, will try again", slog.String("event_id", dead.Event.ID), slog.Any("error", err))
 		if !pause(msg.Context(), ctx.Done(), wait) {
-			msg.Nack()
+			window.Settle(msg.Context(), msg, false)
 			return
 		}
 	}

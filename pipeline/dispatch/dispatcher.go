@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -46,13 +47,17 @@ type Observer struct {
 	Actions    []string
 }
 
-// Dispatcher is a message.Subscriber; see the package comment.
+// Dispatcher is a message.Subscriber; see the package comment. The outermost middleware of every handler that subscribes to
+// it must be [Dispatcher.Settle].
 type Dispatcher struct {
 	cfg     Config
 	index   *index
 	actions map[string]*action
 	slots   chan struct{}
-	jobs    sync.WaitGroup
+	jobs    sync.WaitGroup // deliveries that have not settled
+
+	closing sync.RWMutex // guards closed; held for reading while something is sent to a topic
+	closed  bool
 }
 
 var _ message.Subscriber = (*Dispatcher)(nil)
@@ -109,17 +114,58 @@ func (d *Dispatcher) Close() error { return nil }
 // no event begins that has not begun: it is nacked, for the next process.
 func (d *Dispatcher) Run(ctx context.Context, upstreams ...<-chan *message.Message) {
 	var pumps sync.WaitGroup
-	for _, up := range upstreams {
+	ends := make([]context.Context, len(upstreams))
+	for i, up := range upstreams {
 		pumps.Go(func() {
 			for msg := range up {
+				if ends[i] == nil {
+					ends[i] = msg.Context()
+				}
 				d.dispatch(ctx, msg)
 			}
 		})
 	}
 	pumps.Wait()
-	d.jobs.Wait()
+	d.drain(ends)
+	d.closing.Lock()
+	d.closed = true
+	d.closing.Unlock()
 	for _, a := range d.actions {
 		close(a.out)
+	}
+}
+
+// lastMoment is how long actions may go on after the contexts of all their messages have ended.
+const lastMoment = time.Second
+
+// drain waits for what is in work, but not for actions that ignore that their time is up. ends has a message's context of
+// each upstream that had one.
+func (d *Dispatcher) drain(ends []context.Context) {
+	idle := make(chan struct{})
+	go func() {
+		d.jobs.Wait()
+		close(idle)
+	}()
+	for _, end := range ends {
+		if end == nil {
+			continue
+		}
+		var ended <-chan struct{}
+		if window.IsDirect(end) { // then it is that of all the others, too
+			ended = end.Done()
+		}
+		select {
+		case <-idle:
+			return
+		case <-ended:
+		}
+	}
+	last := time.NewTimer(lastMoment)
+	defer last.Stop()
+	select {
+	case <-idle:
+	case <-last.C:
+		d.cfg.Log.Error("actions go on although their time is up: they are left behind")
 	}
 }
 
@@ -164,17 +210,17 @@ func (d *Dispatcher) route(ctx context.Context, w *work, wanted []*route) {
 		n += len(lists[i])
 	}
 	if n == 0 {
-		w.msg.Ack()
+		window.Settle(w.ctx, w.msg, true)
 		return
 	}
 	w.expect(n, d.cfg.MaxConcurrentActions)
 	for i, actions := range lists {
 		if wanted[i].Sequential && len(actions) > 0 {
-			d.enqueue(ctx, &job{work: w, delivery: actions[0].delivery(w), action: actions[0], rest: actions[1:]})
+			d.enqueue(ctx, newJob(w, actions[0].delivery(w), actions[0], actions[1:]))
 			continue
 		}
 		for _, a := range actions {
-			d.enqueue(ctx, &job{work: w, delivery: a.delivery(w), action: a})
+			d.enqueue(ctx, newJob(w, a.delivery(w), a, nil))
 		}
 	}
 }
@@ -198,5 +244,5 @@ func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *e
 	}
 	w := newWork(msg, parked.Event)
 	w.expect(1, 1)
-	d.enqueue(ctx, &job{work: w, delivery: parked, action: a})
+	d.enqueue(ctx, newJob(w, parked, a, nil))
 }

@@ -66,11 +66,9 @@ func start(t *testing.T, cfg dispatch.Config, handle func(r *rig, topic string, 
 			go func() {
 				for msg := range msgs {
 					go func() {
-						if handle(r, topic, event.FromContext(msg.Context())) != nil {
-							msg.Nack()
-							return
-						}
-						msg.Ack()
+						_, _ = d.Settle(func(*message.Message) ([]*message.Message, error) {
+							return nil, handle(r, topic, event.FromContext(msg.Context()))
+						})(msg)
 					}()
 				}
 			}()
@@ -268,28 +266,6 @@ func TestDrainingFinishesWhatHasBegunAndLeavesTheRest(t *testing.T) {
 	})
 }
 
-func TestAnActionThatIgnoresTheEndIsLeftBehind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		free := make(chan struct{})
-		r := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("a")}}, func(*rig, string, *event.Delivery) error {
-			<-free
-			return nil
-		})
-		ctx, kill := context.WithCancel(t.Context())
-		m := msgOf(order("1", "k"))
-		m.SetContext(event.WithEvent(ctx, event.OfContext(m.Context())))
-		r.up <- m
-		synctest.Wait()
-		kill()
-		begun := time.Now()
-		r.stop()
-		require.Equal(t, time.Second, time.Since(begun))
-		require.True(t, nacked(m), "it is left to the next process")
-		close(free)
-		synctest.Wait()
-	})
-}
-
 // tracker remembers what it was told.
 type tracker struct {
 	n    int
@@ -328,34 +304,32 @@ func TestTheDriverLearnsWhenHandlingBegins(t *testing.T) {
 // TestWhatHasSettledOfAnEventRunsNoMore gives an event to the next process, of which one action had succeeded.
 func TestWhatHasSettledOfAnEventRunsNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		free := make(chan struct{})
+		cut, end := context.WithCancel(t.Context())
 		handle := func(r *rig, topic string, d *event.Delivery) error {
-			if topic == "o/slow" && d.Event.ID == "1" {
-				<-free
+			if topic == "o/slow" && cut.Err() == nil {
+				<-cut.Done()
+				return cut.Err()
 			}
 			r.note("%s %s", topic, d.Event.ID)
 			return nil
 		}
 		var remembered tracker
-		give := func(r *rig) *message.Message {
+		give := func(r *rig, ctx context.Context) *message.Message {
 			m := msgOf(order("1", "k"))
-			ctx, kill := context.WithCancel(window.WithTracker(m.Context(), &remembered))
-			m.SetContext(ctx)
+			m.SetContext(event.WithEvent(window.WithTracker(ctx, &remembered), event.OfContext(m.Context())))
 			r.up <- m
 			synctest.Wait()
-			kill()
 			return m
 		}
 		first := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("quick", "slow")}}, handle)
-		m := give(first)
+		m := give(first, cut)
+		end()
 		first.stop()
 		require.True(t, nacked(m))
 		require.Equal(t, []string{"o/quick 1"}, first.log)
 		require.Equal(t, []string{"o/quick"}, remembered.done)
-		close(free)
-		synctest.Wait()
 		second := start(t, dispatch.Config{Observers: []dispatch.Observer{notify("quick", "slow")}}, handle)
-		m = give(second)
+		m = give(second, t.Context())
 		second.stop()
 		require.True(t, acked(m))
 		require.Equal(t, []string{"o/slow 1"}, second.log)

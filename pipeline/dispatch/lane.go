@@ -2,13 +2,13 @@ package dispatch
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/window"
 )
 
 // Pauses of a lane whose delivery could neither end nor be stored: a store is away.
@@ -16,9 +16,6 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second
 	heldPause  = 20 * time.Millisecond
-	// lastMoment is how long a handler may go on after its message's context was cancelled. What ignores that is left
-	// behind, with its slot.
-	lastMoment = time.Second
 )
 
 // action is one topic and its lanes.
@@ -37,6 +34,9 @@ type job struct {
 	delivery *event.Delivery
 	action   *action
 	rest     []*action // actions that follow this one, for a sequential observer
+	lane     string
+	ordered  bool
+	pause    time.Duration // before the next attempt, when this one is nacked
 	next     *job
 	last     *job // of the lane; kept by the job that runs
 }
@@ -45,45 +45,41 @@ func newAction(o Observer, name string) *action {
 	return &action{observer: o.Name, name: name, topic: Topic(o.Name, name), ordered: !o.Unordered, out: make(chan *message.Message), lanes: map[string]*job{}}
 }
 
+// newJob takes a delivery for an action; the rest follow it.
+func newJob(w *work, d *event.Delivery, a *action, rest []*action) *job {
+	j := &job{work: w, delivery: d, action: a, rest: rest, pause: firstPause}
+	// An event without an entity id is about no entity that others are about, so it has nothing to keep in order with.
+	if j.ordered = a.ordered && d.Event.EntityID != ""; j.ordered {
+		j.lane = d.Event.Key()
+	}
+	return j
+}
+
 func (a *action) delivery(w *work) *event.Delivery {
 	return &event.Delivery{Event: w.event, Observer: a.observer, Action: a.name, Generation: w.generation}
 }
 
-// lane names the lane of an event. An event without an entity id is about no entity that others are about, so it has
-// nothing to keep in order with.
-func (a *action) lane(e *event.Event) (key string, ordered bool) {
-	if !a.ordered || e.EntityID == "" {
-		return "", false
-	}
-	return e.Key(), true
-}
-
 // enqueue starts j, or puts it behind the running job of its lane.
 func (d *Dispatcher) enqueue(ctx context.Context, j *job) {
-	key, ordered := j.action.lane(j.delivery.Event)
-	if ordered && j.action.join(key, j) {
+	d.jobs.Add(1)
+	if j.ordered && j.action.join(j) {
 		return
 	}
-	d.jobs.Go(func() {
-		for run, alive := j, true; run != nil; {
-			alive = alive && d.deliver(ctx, run)
-			d.settle(ctx, run, alive)
-			if !ordered {
-				return
-			}
-			run = run.action.leave(key, run)
-		}
-	})
+	if j.work.actions == nil {
+		d.start(ctx, j, true)
+		return
+	}
+	go d.start(ctx, j, true) // it may wait for another action of its own event; counted in jobs
 }
 
 // join reports whether the lane is running, and then j stands at its end.
-func (a *action) join(key string, j *job) bool {
+func (a *action) join(j *job) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	running := a.lanes[key]
+	running := a.lanes[j.lane]
 	if running == nil {
 		j.last = j
-		a.lanes[key] = j
+		a.lanes[j.lane] = j
 		return false
 	}
 	running.last.next = j
@@ -92,24 +88,115 @@ func (a *action) join(key string, j *job) bool {
 }
 
 // leave takes the settled job from the lane and returns the next one.
-func (a *action) leave(key string, j *job) *job {
+func (j *job) leave() *job {
+	if !j.ordered {
+		return nil
+	}
+	a := j.action
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if j.next == nil {
-		delete(a.lanes, key)
+		delete(a.lanes, j.lane)
 		return nil
 	}
 	j.next.last = j.last
-	a.lanes[key] = j.next
+	a.lanes[j.lane] = j.next
 	return j.next
 }
 
-// settle lets a sequential observer's next action follow before the lane goes on, so that order holds there too. Behind
-// a delivery that is left to the next process (ok is false) the whole lane is left to it.
+// start hands j to its handler as soon as it may run. What must be left to the next process leaves the whole lane behind it
+// to that as well, which alive = false says from the start.
+func (d *Dispatcher) start(ctx context.Context, j *job, alive bool) {
+	for ; j != nil; j = j.leave() {
+		if alive && d.begin(ctx, j.work) {
+			if d.hand(ctx, j) {
+				return
+			}
+			d.end(j.work)
+		}
+		alive = false
+		d.settle(ctx, j, false)
+	}
+}
+
+// running is the context of a message that a handler has.
+type running struct {
+	context.Context
+	d   *Dispatcher
+	ctx context.Context // of Run
+	job *job
+}
+
+type runningKey struct{}
+
+// Value implements context.Context.
+func (r *running) Value(key any) any {
+	if key == (runningKey{}) {
+		return r
+	}
+	return r.Context.Value(key)
+}
+
+// hand gives j to its handler, whose middleware [Dispatcher.Settle] goes on with it. It reports false when the topics are
+// closed.
+func (d *Dispatcher) hand(ctx context.Context, j *job) bool {
+	msg := j.work.msg
+	if j.work.actions != nil || j.pause > firstPause || !window.IsDirect(j.work.ctx) { // else nobody else has this message
+		msg = message.NewMessage(j.delivery.Event.ID, j.work.msg.Payload)
+	}
+	msg.SetContext(&running{event.NewContext(j.work.ctx, j.delivery), d, ctx, j})
+	d.closing.RLock()
+	defer d.closing.RUnlock()
+	if d.closed {
+		return false
+	}
+	select {
+	case j.action.out <- msg:
+		return true
+	case <-j.work.ctx.Done():
+		return false
+	}
+}
+
+// Settle is the outermost middleware of every handler that subscribes to a Dispatcher: it goes on with the lane, or tries
+// again later what came out as an error.
+func (d *Dispatcher) Settle(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		r, ours := msg.Context().Value(runningKey{}).(*running)
+		msgs, err := next(msg)
+		if ours {
+			d.finished(r, err == nil)
+		}
+		return msgs, err
+	}
+}
+
+func (d *Dispatcher) finished(r *running, ok bool) {
+	j := r.job
+	d.end(j.work)
+	if !ok {
+		go d.again(r.ctx, j) // counted in jobs
+		return
+	}
+	d.settle(r.ctx, j, true)
+	d.start(r.ctx, j.leave(), true)
+}
+
+// again starts j anew after a pause.
+func (d *Dispatcher) again(ctx context.Context, j *job) {
+	alive := pause(j.work.ctx, ctx.Done(), j.pause)
+	j.pause = min(2*j.pause, lastPause)
+	d.start(ctx, j, alive)
+}
+
+// settle ends a job, done or left to the next process. A sequential observer's next action follows before the lane goes
+// on, so that order holds there too.
 func (d *Dispatcher) settle(ctx context.Context, j *job, ok bool) {
-	if len(j.rest) > 0 && ok {
-		d.enqueue(ctx, &job{work: j.work, delivery: j.rest[0].delivery(j.work), action: j.rest[0], rest: j.rest[1:]})
-	} else if len(j.rest) > 0 {
+	defer d.jobs.Done()
+	switch {
+	case len(j.rest) > 0 && ok:
+		d.enqueue(ctx, newJob(j.work, j.rest[0].delivery(j.work), j.rest[0], j.rest[1:]))
+	case len(j.rest) > 0:
 		j.work.done(len(j.rest), false)
 	}
 	if ok {
@@ -117,63 +204,6 @@ func (d *Dispatcher) settle(ctx context.Context, j *job, ok bool) {
 		return
 	}
 	j.work.done(1, false)
-}
-
-// deliver hands j to its handler until that settles it. It reports false when the process ends first.
-func (d *Dispatcher) deliver(ctx context.Context, j *job) bool {
-	for wait := firstPause; d.begin(ctx, j.work); wait = min(2*wait, lastPause) {
-		msg := message.NewMessageWithContext(event.NewContext(j.work.msg.Context(), j.delivery), j.delivery.Event.ID, j.work.msg.Payload)
-		switch hand(msg, j.action.out) {
-		case acked:
-			d.end(j.work)
-			return true
-		case ignored:
-			d.cfg.Log.Error("an action goes on although its time is up: it is left behind", slog.String("observer", j.delivery.Observer),
-				slog.String("action", j.delivery.Action), slog.String("event_id", j.delivery.Event.ID))
-			return false
-		case nacked:
-			d.end(j.work)
-		}
-		if !pause(j.work.msg.Context(), ctx.Done(), wait) {
-			return false
-		}
-	}
-	return false
-}
-
-// reply is what became of a message that was handed to its handler.
-type reply int
-
-const (
-	acked reply = iota
-	nacked
-	ignored // neither, although the message's context was cancelled
-)
-
-func hand(msg *message.Message, out chan<- *message.Message) reply {
-	dead := msg.Context().Done()
-	select {
-	case out <- msg:
-	case <-dead:
-		return nacked
-	}
-	select {
-	case <-msg.Acked():
-		return acked
-	case <-msg.Nacked():
-		return nacked
-	case <-dead:
-	}
-	last := time.NewTimer(lastMoment)
-	defer last.Stop()
-	select {
-	case <-msg.Acked():
-		return acked
-	case <-msg.Nacked():
-		return nacked
-	case <-last.C:
-		return ignored
-	}
 }
 
 // pause reports false when the message's context ended or, with it, the process is about to.

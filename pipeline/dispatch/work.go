@@ -14,6 +14,7 @@ import (
 // work is one upstream message and what is still open of it.
 type work struct {
 	msg        *message.Message
+	ctx        context.Context // with which the message came: its own changes on the way through the handler
 	tracker    window.Tracker
 	event      *event.Event
 	settled    func(*event.Event)
@@ -28,7 +29,8 @@ type work struct {
 }
 
 func newWork(msg *message.Message, e *event.Event) *work {
-	return &work{msg: msg, tracker: window.TrackerOf(msg.Context()), event: e}
+	ctx := msg.Context()
+	return &work{msg: msg, ctx: ctx, tracker: window.TrackerOf(ctx), event: e}
 }
 
 // left returns the actions that have not settled before.
@@ -66,14 +68,14 @@ func (w *work) done(n int, ok bool) {
 		return
 	}
 	if w.abandoned.Load() {
-		w.msg.Nack()
+		window.Settle(w.ctx, w.msg, false)
 		return
 	}
 	w.finish()
 }
 
 func (w *work) finish() {
-	w.msg.Ack()
+	window.Settle(w.ctx, w.msg, true)
 	if w.settled != nil {
 		w.settled(w.event)
 	}
@@ -96,7 +98,7 @@ func (d *Dispatcher) begin(ctx context.Context, w *work) bool {
 
 // mayBegin waits while the lease is not held. Without it a draining process leaves even what has begun to its successor.
 func (d *Dispatcher) mayBegin(ctx context.Context, w *work) bool {
-	for w.msg.Context().Err() == nil {
+	for w.ctx.Err() == nil {
 		held := d.held()
 		switch {
 		case ctx.Err() != nil:
@@ -104,7 +106,7 @@ func (d *Dispatcher) mayBegin(ctx context.Context, w *work) bool {
 		case held:
 			return true
 		}
-		pause(w.msg.Context(), nil, heldPause)
+		pause(w.ctx, nil, heldPause)
 	}
 	return false
 }
@@ -112,7 +114,7 @@ func (d *Dispatcher) mayBegin(ctx context.Context, w *work) bool {
 func (d *Dispatcher) held() bool { return d.cfg.Held == nil || d.cfg.Held() }
 
 func (w *work) enter(ctx context.Context, slots chan struct{}) bool {
-	draining, dead := ctx.Done(), w.msg.Context().Done()
+	draining, dead := ctx.Done(), w.ctx.Done()
 	if w.begun.Load() {
 		draining = nil
 	}

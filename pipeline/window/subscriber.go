@@ -26,6 +26,9 @@ type Config struct {
 	// DrainTimeout bounds how long a subscription takes to end. For four fifths of it, it waits for what is in flight; then
 	// the messages' contexts are cancelled, and what does not settle at once is left to the driver. Default 25 s.
 	DrainTimeout time.Duration
+	// Direct says that whoever reads the subscription settles each message with [Settle], not with Ack or Nack. That saves a
+	// goroutine and a context for each message.
+	Direct bool
 	// Log tells of failed fetches. Default: nothing is logged.
 	Log *slog.Logger
 }

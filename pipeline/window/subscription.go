@@ -36,6 +36,9 @@ type subscription struct {
 	telling  context.Context // parent of every call that settles; ends when that took too long as well
 	giveUp   context.CancelFunc
 	inFlight sync.WaitGroup
+
+	mu   sync.Mutex // guards open
+	open *flight    // of a direct subscription, the last that was handed over
 }
 
 func newSubscription(ctx context.Context, s *Subscriber, driver Driver) *subscription {
@@ -134,6 +137,10 @@ func (s *subscription) release(n int) {
 
 // hand gives one message to the subscriber's reader, or back to the driver when nobody is to read any more.
 func (s *subscription) hand(item Item) {
+	if s.cfg.Direct {
+		s.handDirect(item)
+		return
+	}
 	ctx, cancel := context.WithCancel(s.living)
 	item.Msg.SetContext(withAttached(ctx, item.Msg.Context()))
 	s.inFlight.Add(1)
@@ -143,6 +150,20 @@ func (s *subscription) hand(item Item) {
 		s.giveBack(item, 0)
 	case s.out <- item.Msg:
 		go s.await(item, cancel)
+	}
+}
+
+func (s *subscription) handDirect(item Item) {
+	f := &flight{Context: s.living, attached: item.Msg.Context(), sub: s, item: item}
+	item.Msg.SetContext(f)
+	s.inFlight.Add(1)
+	s.launch(f)
+	select {
+	case <-s.fetching.Done():
+		if s.land(f) {
+			s.giveBack(item, 0)
+		}
+	case s.out <- item.Msg:
 	}
 }
 
@@ -244,6 +265,15 @@ func (s *subscription) drain() {
 	case <-patience.C:
 	}
 	s.kill()
+	if s.cfg.Direct {
+		last := time.NewTimer(min(2*lastMoment, s.cfg.DrainTimeout/10))
+		defer last.Stop()
+		select {
+		case <-settled:
+		case <-last.C:
+			s.recall()
+		}
+	}
 	<-settled
 }
 
