@@ -104,7 +104,12 @@ func (c *child) stop() (time.Duration, error) {
 		return 0, err
 	}
 	err := c.end()
-	return c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime(), err
+	return c.processor(), err
+}
+
+// processor is the time that a child which has ended used in all.
+func (c *child) processor() time.Duration {
+	return c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
 }
 
 // end waits for the child, which is on its way out.

@@ -20,13 +20,13 @@ import (
 //	recover      a panic of the team's is a failed attempt
 //	team         the team's own, outer first
 //	recover      a panic of the action is a failed attempt
-//	timeout      bounds the attempt
+//	timeout      bounds the attempt, where the action does not do that itself
 //	fence        looks a last time whether this process still leads
 type Chain struct {
 	Observer, Action, Kind string
 	OnFailure              OnFailure
 	Retry                  RetryConfig
-	Timeout                time.Duration
+	Timeout                time.Duration // 0: the action bounds its attempts itself
 	Team                   []message.HandlerMiddleware
 	Held                   func() bool // whether this process may run actions; nil: always
 
@@ -50,7 +50,10 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		list = append(list, Recover(c.Log))
 		list = append(list, c.Team...)
 	}
-	list = append(list, Recover(c.Log), Timeout(c.Timeout))
+	list = append(list, Recover(c.Log))
+	if c.Timeout > 0 {
+		list = append(list, Timeout(c.Timeout))
+	}
 	if c.Held != nil {
 		list = append(list, Fence(c.Held))
 	}

@@ -159,10 +159,10 @@ func (p *Pipeline) chain(o observer, a action, w wiring) middleware.Chain {
 	}
 }
 
-// timeout is the action's own where it has one.
+// timeout is 0 for an action that keeps a time of its own.
 func (p *Pipeline) timeout(a action) time.Duration {
-	if timed, ok := a.run.(interface{ Timeout() time.Duration }); ok {
-		return timed.Timeout()
+	if _, bounded := a.run.(interface{ Timeout() time.Duration }); bounded {
+		return 0
 	}
 	return p.plan.attemptTimeout()
 }
