@@ -2,6 +2,7 @@ package event
 
 import (
 	"encoding/json"
+	"sync"
 
 	"github.com/tidwall/gjson"
 )
@@ -11,8 +12,11 @@ type field struct{ key, raw string }
 // Diff returns {field: {"old", "new"}} for the fields of two row images that are not the same text, nil when either is no
 // JSON object. Both are expected as Postgres prints jsonb, so equal values are equal text.
 func Diff(before, after json.RawMessage) json.RawMessage {
-	was, ok := fields(before)
-	is, ok2 := fields(after)
+	lists, _ := scratch.Get().(*[2][]field)
+	defer release(lists)
+	was, ok := fields(lists[0], before)
+	is, ok2 := fields(lists[1], after)
+	lists[0], lists[1] = was, is
 	if !ok || !ok2 {
 		return nil
 	}
@@ -30,12 +34,23 @@ func Diff(before, after json.RawMessage) json.RawMessage {
 	return append(b, '}')
 }
 
-func fields(raw json.RawMessage) ([]field, bool) {
+// scratch keeps the lists of one Diff for the next.
+var scratch = sync.Pool{New: func() any { return new([2][]field) }}
+
+// release forgets the text of the images.
+func release(lists *[2][]field) {
+	for i, list := range lists {
+		clear(list)
+		lists[i] = list[:0]
+	}
+	scratch.Put(lists)
+}
+
+func fields(list []field, raw json.RawMessage) ([]field, bool) {
 	doc := gjson.ParseBytes(raw)
 	if !doc.IsObject() {
-		return nil, false
+		return list, false
 	}
-	list := make([]field, 0, 16)
 	doc.ForEach(func(key, value gjson.Result) bool {
 		list = append(list, field{key.Raw, value.Raw})
 		return true

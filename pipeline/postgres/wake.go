@@ -20,6 +20,8 @@ const (
 	// hundred a second and most of the throughput at thousands.
 	busyRows = 100
 	busySpan = 100 * time.Millisecond
+	// An awake reader that finds no more than calmRows in one span sleeps: then a commit wakes it sooner than its next look.
+	calmRows = 80
 )
 
 // sleeper decides when to read again.
@@ -90,6 +92,7 @@ type waker struct {
 	empty        int
 	spanStart    time.Time
 	spanRows     int
+	calm         bool // the last whole span had few rows
 }
 
 // run collects notifications.
@@ -111,7 +114,7 @@ func (w *waker) wait(ctx context.Context, found int) error {
 		if err := w.turn.result(ctx); err != nil {
 			return err
 		}
-		w.turn, w.empty = nil, 0
+		w.turn, w.empty, w.calm = nil, 0, false
 		return sleep(ctx, pace)
 	}
 	return w.asleep(ctx, found)
@@ -121,7 +124,8 @@ func (w *waker) awake(ctx context.Context, found int) error {
 	if w.empty++; found > 0 {
 		w.empty = 0
 	}
-	if w.empty < quietReads {
+	w.count(found)
+	if w.empty < quietReads && !w.calm {
 		return sleep(ctx, pace)
 	}
 	w.empty, w.backoff = 0, backoffFirst
@@ -159,11 +163,16 @@ func (w *waker) asleep(ctx context.Context, found int) error {
 
 // busy reports whether rows come faster than waking for each is worth.
 func (w *waker) busy(found int) bool {
+	w.count(found)
+	return w.spanRows >= busyRows
+}
+
+func (w *waker) count(found int) {
 	if now := time.Now(); now.Sub(w.spanStart) > busySpan {
+		w.calm = !w.spanStart.IsZero() && w.spanRows <= calmRows
 		w.spanStart, w.spanRows = now, 0
 	}
 	w.spanRows += found
-	return w.spanRows >= busyRows
 }
 
 func (w *waker) close(ctx context.Context) {

@@ -104,7 +104,7 @@ func (s *session) findFloor(ctx context.Context, at position) error {
 	var first *int64
 	ctx, answered := s.r.asking(ctx, &s.r.health.reading)
 	defer answered()
-	if err := s.read.QueryRow(ctx, s.r.sql.floor, at.from.edge()).Scan(&first); err != nil {
+	if err := s.read.QueryRow(ctx, floorSQL(at.from.edge())).Scan(&first); err != nil {
 		return err
 	}
 	floor := int64(math.MaxInt64)

@@ -34,9 +34,8 @@ func (s snapshot) closed() string {
 // queries are the statements that read the change log for one topic. Those that read rows are kept by the limit they
 // have: as a parameter it would make the server plan them anew each time, at half the cost of running them.
 type queries struct {
-	filter        string
-	floor, unread string
-	byLimit       map[int]*limited
+	filter, unread string
+	byLimit        map[int]*limited
 }
 
 // limited are the statements that read pages of up to n rows; a probe reads one more.
@@ -80,11 +79,16 @@ func newQueries(topic string) queries {
 	}
 	return queries{
 		filter: filter, byLimit: map[int]*limited{},
-		floor: `select min(z.pk_entity_change_log) from (select pk_entity_change_log from core.tb_entity_change_log where tx_id >= $1::xid8 offset 0) z`,
 		unread: `select count(*), coalesce((select max(pk_entity_change_log) from core.tb_entity_change_log), 0) from (
 			select from core.tb_entity_change_log l where l.pk_entity_change_log > $1
 			   and not pg_visible_in_snapshot(l.tx_id, $2::pg_snapshot) ` + filter + ` order by l.pk_entity_change_log limit $3) z`,
 	}
+}
+
+// floorSQL finds the first row that transaction edge or a later one wrote. The edge stands in the text, because how many such
+// rows there are decides the plan.
+func floorSQL(edge string) string {
+	return `select min(z.pk_entity_change_log) from (select pk_entity_change_log from core.tb_entity_change_log where tx_id >= '` + edge + `'::xid8 offset 0) z`
 }
 
 // probeSQL reads a window from the snapshot with edge $1 and running $2 to now, at most one row more than limit. Its first
