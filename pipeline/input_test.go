@@ -16,17 +16,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/handlers"
 	"github.com/fraiseql/observer/pipeline"
 )
 
 // build returns the pipeline of a configuration file's text.
-func build(t *testing.T, text string) *pipeline.Pipeline {
+func build(t *testing.T, text string, actions ...handlers.Definition) *pipeline.Pipeline {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	file := filepath.Join(t.TempDir(), "observer.toml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	registry, err := handlers.NewRegistry()
+	registry, err := handlers.NewRegistry(actions...)
 	require.NoError(t, err)
 	client, err := handlers.NewHTTP(handlers.HTTPConfig{Concurrency: 10, Version: "test"})
 	require.NoError(t, err)
@@ -130,4 +131,27 @@ func TestRunInputEndsWhenInterrupted(t *testing.T) {
 	_, err := p.RunInput(ctx, "input", events())
 	require.ErrorContains(t, err, "interrupted: ")
 	require.ErrorContains(t, err, " events are not settled")
+}
+
+// stuck is an action that ignores that its time is up.
+type stuck struct{ began, free chan struct{} }
+
+func (s stuck) Run(context.Context, *event.Delivery) error {
+	close(s.began)
+	<-s.free
+	return nil
+}
+
+func TestAnActionThatIgnoresTheEndDoesNotHoldItUp(t *testing.T) {
+	action := stuck{make(chan struct{}), make(chan struct{})}
+	define := handlers.Define("stuck", func(*struct{}, handlers.Env) (handlers.Action, error) { return action, nil })
+	p := build(t, "[transport]\ntransport = \"in_memory\"\n[performance]\nshutdown_timeout = \"1s\"\n[[observers]]\nentity = \"*\"\n[[observers.actions]]\ntype = \"stuck\"\n", define)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-action.began
+		cancel()
+	}()
+	_, err := p.RunInput(ctx, "input", strings.NewReader(`{"entity_type":"Order","data":{}}`))
+	require.ErrorContains(t, err, "interrupted: ")
+	close(action.free)
 }

@@ -114,12 +114,12 @@ func (d *Dispatcher) Close() error { return nil }
 // no event begins that has not begun: it is nacked, for the next process.
 func (d *Dispatcher) Run(ctx context.Context, upstreams ...<-chan *message.Message) {
 	var pumps sync.WaitGroup
-	ends := make([]context.Context, len(upstreams))
+	ends := make([]<-chan struct{}, len(upstreams))
 	for i, up := range upstreams {
 		pumps.Go(func() {
 			for msg := range up {
 				if ends[i] == nil {
-					ends[i] = msg.Context()
+					ends[i] = endOf(msg.Context())
 				}
 				d.dispatch(ctx, msg)
 			}
@@ -138,9 +138,18 @@ func (d *Dispatcher) Run(ctx context.Context, upstreams ...<-chan *message.Messa
 // lastMoment is how long actions may go on after the contexts of all their messages have ended.
 const lastMoment = time.Second
 
-// drain waits for what is in work, but not for actions that ignore that their time is up. ends has a message's context of
-// each upstream that had one.
-func (d *Dispatcher) drain(ends []context.Context) {
+// endOf returns what closes when all messages of an upstream have to be done, by the context of one of them. Only those of
+// a direct subscription have that in common.
+func endOf(ctx context.Context) <-chan struct{} {
+	if window.IsDirect(ctx) {
+		return ctx.Done()
+	}
+	return make(chan struct{})
+}
+
+// drain waits for what is in work, but not for actions that ignore that their time is up. ends has an end for each upstream
+// that had messages.
+func (d *Dispatcher) drain(ends []<-chan struct{}) {
 	idle := make(chan struct{})
 	go func() {
 		d.jobs.Wait()
@@ -150,14 +159,10 @@ func (d *Dispatcher) drain(ends []context.Context) {
 		if end == nil {
 			continue
 		}
-		var ended <-chan struct{}
-		if window.IsDirect(end) { // then it is that of all the others, too
-			ended = end.Done()
-		}
 		select {
 		case <-idle:
 			return
-		case <-ended:
+		case <-end:
 		}
 	}
 	last := time.NewTimer(lastMoment)
