@@ -36,8 +36,8 @@ func (c *counter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// progress returns a reader of in, which is a file or "-", that tells on stderr how far it is, where that takes long, and what to call when it is
-// done.
+// progress returns a reader of in, which is a file or "-", that tells on stderr how far it is, where that takes long, and
+// what to call when it is done.
 func (p *program) progress(in io.Reader, from string) (reader io.Reader, done func()) {
 	if from == "-" && isTerminal(os.Stdin) { // a person types it
 		return in, func() {}

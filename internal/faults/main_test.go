@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/tidwall/gjson"
@@ -58,6 +59,7 @@ func child() int {
 func deadly(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		if gjson.GetBytes(event.FromContext(msg.Context()).Event.Data, "deadly").Bool() {
+			fmt.Fprintf(os.Stderr, "killed by an event at %d\n", time.Now().UnixNano())
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // until the signal arrives
 		}

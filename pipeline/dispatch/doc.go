@@ -3,5 +3,8 @@
 //
 // An event is decoded once and each condition evaluated once. Every delivery enters the lane of its (action, entity): a
 // lane runs one delivery at a time, in order; lanes run side by side. The upstream message is acked when all its
-// deliveries have settled. Start reading at dispatcher.go.
+// deliveries have settled.
+//
+// What goes on with a lane is the goroutine in which its delivery ended, so that an event costs one goroutine, which is
+// the router's: [Dispatcher.Settle] stands outermost around every handler. Start reading at dispatcher.go.
 package dispatch

@@ -60,8 +60,9 @@ type CaptureReport struct {
 // AddCapture installs change capture on a table. A definition that it has already is left alone, another one is replaced
 // only with Replace. Entity names are the table's name unless given: nothing is guessed from plurals.
 //
-// Capture needs the right to create triggers on the table, and to execute our trigger functions: see [GrantApp]. Bulk (statement triggers) is refused: they invert changes that
-// triggers of the table make, mispair before-images when a key changes and miss writes to partitions.
+// Capture needs the right to create triggers on the table, and to execute our trigger functions: see [GrantApp]. Bulk
+// (statement triggers) is refused: they invert changes that triggers of the table make, mispair before-images when a key
+// changes and miss writes to partitions.
 func AddCapture(ctx context.Context, db DB, spec CaptureSpec) (CaptureReport, error) {
 	var report CaptureReport
 	if spec.Bulk {

@@ -11,7 +11,7 @@ import (
 func (s *session) persist(ctx context.Context) error {
 	measure := time.NewTicker(measureTick)
 	defer measure.Stop()
-	for {
+	for stored := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -22,9 +22,10 @@ func (s *session) persist(ctx context.Context) error {
 			continue
 		case <-s.r.changed:
 		}
-		if err := sleep(ctx, storePause); err != nil {
+		if err := sleep(ctx, storePause-time.Since(stored)); err != nil {
 			return err
 		}
+		stored = time.Now()
 		closing, complete := s.r.ending()
 		if closing && complete {
 			return s.saveLast(ctx)

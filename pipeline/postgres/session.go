@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	storePause  = 75 * time.Millisecond // from a change to the write that stores it, which leaves 25 ms to write
+	storePause  = 50 * time.Millisecond // between two writes of the checkpoint, which leaves each 50 ms of the promised 100
 	retryFirst  = 100 * time.Millisecond
 	retryLast   = 2 * time.Second
 	measureTick = time.Second
