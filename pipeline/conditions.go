@@ -11,44 +11,37 @@ import (
 // conditionErrorPause is the least time between two log lines about one observer's condition.
 const conditionErrorPause = time.Minute
 
-// conditionCounters counts how events fare with each observer's condition.
-type conditionCounters struct {
-	pipeline   *Pipeline
-	byObserver map[string]*conditionCounter
-}
-
+// conditionCounter counts how events fare with one observer's condition.
 type conditionCounter struct {
+	pipeline                            *Pipeline
+	observer                            string
 	matched, notMatched, failed, errors prometheus.Counter
 	lastLogged                          atomic.Int64 // unix nanoseconds
 }
 
-func (p *Pipeline) conditionCounters() conditionCounters {
-	c := conditionCounters{p, map[string]*conditionCounter{}}
-	for _, o := range p.plan.observers {
-		c.byObserver[o.Name] = &conditionCounter{
-			matched:    p.metrics.EventsProcessed.WithLabelValues(o.Name, "matched"),
-			notMatched: p.metrics.EventsProcessed.WithLabelValues(o.Name, "not_matched"),
-			failed:     p.metrics.EventsProcessed.WithLabelValues(o.Name, "condition_error"),
-			errors:     p.metrics.ConditionErrors.WithLabelValues(o.Name),
-		}
+func (p *Pipeline) conditionCounter(observer string) *conditionCounter {
+	return &conditionCounter{
+		pipeline: p, observer: observer,
+		matched:    p.metrics.EventsProcessed.WithLabelValues(observer, "matched"),
+		notMatched: p.metrics.EventsProcessed.WithLabelValues(observer, "not_matched"),
+		failed:     p.metrics.EventsProcessed.WithLabelValues(observer, "condition_error"),
+		errors:     p.metrics.ConditionErrors.WithLabelValues(observer),
 	}
-	return c
 }
 
-func (c conditionCounters) count(observer string, matched bool, err error) {
-	counter := c.byObserver[observer]
+func (c *conditionCounter) count(matched bool, err error) {
 	switch {
 	case err != nil:
-		counter.failed.Inc()
-		counter.errors.Inc()
+		c.failed.Inc()
+		c.errors.Inc()
 		now := time.Now().UnixNano()
-		if last := counter.lastLogged.Load(); now-last > int64(conditionErrorPause) && counter.lastLogged.CompareAndSwap(last, now) {
-			c.pipeline.log.Warn("condition could not be evaluated and counts as false", slog.String("observer", observer), slog.Any("error", err))
+		if last := c.lastLogged.Load(); now-last > int64(conditionErrorPause) && c.lastLogged.CompareAndSwap(last, now) {
+			c.pipeline.log.Warn("condition could not be evaluated and counts as false", slog.String("observer", c.observer), slog.Any("error", err))
 		}
 	case matched:
-		counter.matched.Inc()
+		c.matched.Inc()
 		c.pipeline.matched.Add(1)
 	default:
-		counter.notMatched.Inc()
+		c.notMatched.Inc()
 	}
 }

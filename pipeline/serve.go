@@ -86,17 +86,15 @@ func (p *Pipeline) watch(cancel context.CancelFunc, sources []source, run func()
 
 func (p *Pipeline) newDispatcher(w wiring) (*dispatch.Dispatcher, error) {
 	perf := p.plan.cfg.Performance
-	counters := p.conditionCounters()
 	cfg := dispatch.Config{
 		MaxConcurrency: perf.MaxConcurrency, MaxConcurrentActions: perf.MaxConcurrentActions,
 		Held:       w.held,
 		DeadLetter: p.countDeadLetters(w.deadLetters).Put,
-		Matched:    counters.count,
 		Settled:    func(e *event.Event) { p.metrics.EventLatency.Observe(time.Since(e.Timestamp).Seconds()) },
 		Log:        p.log,
 	}
 	for _, o := range p.plan.observers {
-		route := dispatch.Observer{Name: o.Name, Entity: o.Entity, Type: o.EventType, Unordered: o.Order == "none", Sequential: !perf.EnableConcurrent}
+		route := dispatch.Observer{Name: o.Name, Entity: o.Entity, Type: o.EventType, Unordered: o.Order == "none", Sequential: !perf.EnableConcurrent, Matched: p.conditionCounter(o.Name).count}
 		if o.condition != nil {
 			route.Match = o.condition.Match
 		}

@@ -26,8 +26,6 @@ type Config struct {
 	Held func() bool
 	// DeadLetter stores an event that cannot be dispatched at all, durably when it returns nil. Required.
 	DeadLetter func(ctx context.Context, d *event.Delivery) error
-	// Matched is called for each observer whose entity and event type fit.
-	Matched func(observer string, matched bool, err error)
 	// Settled is called when every delivery of an event has settled.
 	Settled func(e *event.Event)
 	Log     *slog.Logger
@@ -40,6 +38,8 @@ type Observer struct {
 	Type   event.Type // "" is every type
 	// Match is the condition; nil matches every event. An error counts as no match.
 	Match func(*event.Event) (bool, error)
+	// Matched is called for each event whose entity and type fit.
+	Matched func(matched bool, err error)
 	// Unordered lets deliveries of one entity to one action overtake each other.
 	Unordered bool
 	// Sequential runs the actions one after the other, in their order.
@@ -197,10 +197,11 @@ func (d *Dispatcher) match(e *event.Event) []*route {
 		if r.Match != nil {
 			ok, err = r.Match(e)
 		}
-		if d.cfg.Matched != nil {
-			d.cfg.Matched(r.Name, ok && err == nil, err)
+		ok = ok && err == nil
+		if r.Matched != nil {
+			r.Matched(ok, err)
 		}
-		if ok && err == nil {
+		if ok {
 			wanted = append(wanted, r)
 		}
 	}
