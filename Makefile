@@ -25,7 +25,7 @@ run: ## run the quickstart, which needs no service (ARGS="..." runs another comm
 
 .PHONY: test
 test: install-test-servers ## install missing test servers and run all tests with the race detector
-	CGO_ENABLED=1 go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m ./...
 
 .PHONY: check
 check: tidy-check fmt-check lint vet test ## everything a change must pass: modules, format, lint, vet, tests
