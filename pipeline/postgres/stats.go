@@ -20,8 +20,7 @@ const unreadProbe = 10_000
 type Stats struct {
 	Backlog   int64         // unread rows, estimated beyond 10,000, and rows that were read and are not settled
 	OldestAge time.Duration // since the change that the oldest unsettled row tells of; 0 without one
-	Leader    bool
-	Err       error // why nothing is read now; nil while a session is up
+	Err       error         // why nothing is read now; nil while a session is up
 }
 
 // health is what Stats tells, and what measuring it needs.
@@ -68,7 +67,7 @@ func (h *health) failed(err error) {
 func (r *Reader) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Stats{Backlog: int64(r.cursor.pending), Leader: r.lease.Held(), Err: r.health.err}
+	s := Stats{Backlog: int64(r.cursor.pending), Err: r.health.err}
 	if !r.live {
 		s.Backlog = int64(len(r.known))
 	}
