@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/fraiseql/observer/internal/http1"
 )
 
 // Limits of a request, besides the time for the whole attempt.
@@ -30,7 +32,8 @@ type HTTPConfig struct {
 // HTTP sends the requests of all actions over one pool of connections. It follows no redirect, asks no proxy, and speaks
 // HTTP/1.1, where a stuck connection holds up one request only.
 type HTTP struct {
-	transport *http.Transport
+	plain     *http1.Transport
+	secure    secure // for what plain does not handle
 	guard     *Guard
 	dialer    net.Dialer
 	userAgent string
@@ -53,7 +56,8 @@ func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 		dialer:    net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second},
 		userAgent: "observer/" + cfg.Version,
 	}
-	h.transport = &http.Transport{
+	h.plain = &http1.Transport{Dial: h.dial, MaxIdlePerHost: max(cfg.Concurrency, 1), IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaders}
+	h.secure.transport = &http.Transport{
 		DialContext:            h.dial,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    tlsTimeout,
@@ -66,7 +70,10 @@ func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 }
 
 // Close closes the connections that are kept.
-func (h *HTTP) Close() { h.transport.CloseIdleConnections() }
+func (h *HTTP) Close() {
+	h.plain.Close()
+	h.secure.transport.CloseIdleConnections()
+}
 
 func (h *HTTP) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
@@ -78,24 +85,29 @@ func (h *HTTP) dial(ctx context.Context, network, address string) (net.Conn, err
 	return d.DialContext(ctx, network, address)
 }
 
-// send sends a request, whose context cancel ends, and returns its outcome. As soon as the status of the answer is known
-// it counts; of the body, a bounded part is read for a bounded time, so that the connection can be used again and that an
-// error holds what the receiver said.
-func (h *HTTP) send(ctx context.Context, req *http.Request, limit time.Duration, cancel func()) error {
-	clock := time.AfterFunc(limit, cancel)
-	defer clock.Stop()
-	resp, err := h.transport.RoundTrip(req)
+// send sends a request and returns its outcome. As soon as the status of the answer is known it counts; of the body, a
+// bounded part is read for a bounded time, so that the connection can be used again and that an error holds what the
+// receiver said.
+func (h *HTTP) send(ctx context.Context, r *http1.Request, limit time.Duration) error {
+	answer, err := h.do(ctx, r, limit)
 	if err != nil {
-		return requestError(ctx, req.Context(), err)
+		return requestError(ctx, err)
 	}
 	said := ""
-	if resp.ContentLength != 0 {
-		clock.Reset(drainTimeout)
-		if !succeeded(resp) {
-			said = readSaid(resp.Body)
+	if answer.Length != 0 {
+		answer.Body.Limit(drainTimeout)
+		if !succeeded(answer) {
+			said = readSaid(answer.Body)
 		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxReply+1)) // the status counts; what is wrong here costs a connection
+		_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxReply+1)) // the status counts; what is wrong here costs a connection
 	}
-	_ = resp.Body.Close() // nothing was written
-	return statusError(resp, said)
+	_ = answer.Body.Close() // nothing was written
+	return statusError(answer, said)
+}
+
+func (h *HTTP) do(ctx context.Context, r *http1.Request, limit time.Duration) (*http1.Answer, error) {
+	if http1.Handles(r.URL) {
+		return h.plain.Do(ctx, r, limit)
+	}
+	return h.secure.do(ctx, r, limit)
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,18 +18,18 @@ import (
 	"unicode/utf8"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/http1"
 )
 
-// requestError turns what the transport returned into an outcome. attempt is derived from ctx and ends with the time for
-// one attempt. A shutdown stays recognisable as context.Canceled.
-func requestError(ctx, attempt context.Context, err error) error {
+// requestError turns what the transport returned into an outcome. A shutdown stays recognisable as context.Canceled.
+func requestError(ctx context.Context, err error) error {
 	var blocked *blockedError
 	switch {
 	case errors.As(err, &blocked):
 		return event.Permanent(event.WithClass(blocked, "blocked"))
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("wait for answer: %w", context.Canceled)
-	case attempt.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return event.WithClass(errors.New("no answer in time"), "timeout")
 	}
 	class := networkClass(err)
@@ -79,7 +80,7 @@ func shorten(s string) string {
 // maxRetryAfter caps what a server may ask for.
 const maxRetryAfter = time.Hour
 
-func succeeded(resp *http.Response) bool { return resp.StatusCode >= 200 && resp.StatusCode < 300 }
+func succeeded(answer *http1.Answer) bool { return answer.Status >= 200 && answer.Status < 300 }
 
 // readSaid returns the start of an answer as one line of text.
 func readSaid(body io.Reader) string {
@@ -103,11 +104,11 @@ func readSaid(body io.Reader) string {
 }
 
 // statusError turns the status of an answer into an outcome; said is what else the receiver said.
-func statusError(resp *http.Response, said string) error {
-	if succeeded(resp) {
+func statusError(answer *http1.Answer, said string) error {
+	if succeeded(answer) {
 		return nil
 	}
-	code := resp.StatusCode
+	code := answer.Status
 	text := strings.TrimSpace(strconv.Itoa(code) + " " + http.StatusText(code))
 	if said != "" {
 		text += ": " + said
@@ -116,7 +117,7 @@ func statusError(resp *http.Response, said string) error {
 	if !transient(code) {
 		return event.Permanent(err)
 	}
-	if d := retryAfter(resp.Header.Get("Retry-After"), time.Now()); d > 0 {
+	if d := retryAfter(answer.Header.Get("Retry-After"), time.Now()); d > 0 {
 		return event.RetryAfter(err, d)
 	}
 	return err

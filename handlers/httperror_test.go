@@ -17,7 +17,7 @@ func TestRequestErrorClassOfWhatATestCannotCause(t *testing.T) {
 		"timeout": os.ErrDeadlineExceeded,
 		"network": net.UnknownNetworkError("carrier pigeon"),
 	} {
-		err := requestError(context.Background(), context.Background(), &net.OpError{Op: "dial", Net: "tcp", Err: cause})
+		err := requestError(context.Background(), &net.OpError{Op: "dial", Net: "tcp", Err: cause})
 		require.Equal(t, class, event.Class(err))
 		require.False(t, event.IsPermanent(err))
 	}

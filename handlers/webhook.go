@@ -1,16 +1,15 @@
 package handlers
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/http1"
 )
 
 // Webhook is the action that sends a delivery to a URL. Every attempt of a delivery carries the same webhook-id.
@@ -19,7 +18,7 @@ type Webhook struct {
 	target  *target
 	headers *headers
 	body    *Template // nil: the event as JSON
-	base    http.Request
+	method  string
 	bare    bool // without a body
 	timeout time.Duration
 }
@@ -43,21 +42,13 @@ func NewWebhook(cfg *WebhookConfig, env Env) (Action, error) {
 	if err := errors.Join(targetErr, headersErr, bodyErr); err != nil {
 		return nil, err
 	}
-	w.prepare(cfg)
-	return w, nil
-}
-
-// prepare builds what every request has in common.
-func (w *Webhook) prepare(cfg *WebhookConfig) {
-	method := cfg.Method
-	if method == "" {
-		method = http.MethodPost
+	if w.method = cfg.Method; w.method == "" {
+		w.method = http.MethodPost
 	}
-	w.bare = method == http.MethodGet && w.body == nil
-	w.base = http.Request{
-		Method: method, URL: w.target.fixed, Host: w.target.fixed.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}
+	w.bare = w.method == http.MethodGet && w.body == nil
 	w.headers.authorize(w.target)
+	w.headers.arrange()
+	return w, nil
 }
 
 func newBody(cfg *WebhookConfig) (*Template, error) {
@@ -76,39 +67,29 @@ func (w *Webhook) Timeout() time.Duration { return w.timeout }
 
 // Run sends the delivery once. Its errors name scheme and host of the URL, never the rest, which may hold a secret.
 func (w *Webhook) Run(ctx context.Context, d *event.Delivery) error {
-	attempt, cancel := context.WithCancel(ctx)
-	defer cancel()
-	req, err := w.request(attempt, d)
+	r, err := w.request(d)
 	if err != nil {
 		return err
 	}
-	if err := w.http.send(ctx, req, w.timeout, cancel); err != nil {
-		return fmt.Errorf("%s %s: %w", w.base.Method, w.target.origin, err)
+	if err := w.http.send(ctx, r, w.timeout); err != nil {
+		return fmt.Errorf("%s %s: %w", w.method, w.target.origin, err)
 	}
 	return nil
 }
 
-func (w *Webhook) request(ctx context.Context, d *event.Delivery) (*http.Request, error) {
-	req := w.base.WithContext(ctx) // the header and the body are set anew; nothing else of it changes
+func (w *Webhook) request(d *event.Delivery) (*http1.Request, error) {
+	r := &http1.Request{Method: w.method}
 	var err error
-	if req.URL, err = w.target.of(d.Event); err != nil {
+	if r.URL, err = w.target.of(d.Event); err != nil {
 		return nil, err
 	}
-	if req.Header, err = w.headers.of(d); err != nil {
+	if r.Header, err = w.headers.of(d); err != nil {
 		return nil, err
 	}
-	if w.bare {
-		return req, nil
+	if !w.bare {
+		r.Body, err = w.payload(d.Event)
 	}
-	body, err := w.payload(d.Event)
-	if err != nil {
-		return nil, err
-	}
-	req.ContentLength = int64(len(body))
-	req.Body = io.NopCloser(bytes.NewReader(body)) // net/http knows this form to be in memory, and sends it together with the headers
-	// The transport sends again, on a new connection, what met one that the server had just closed.
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	return req, nil
+	return r, err
 }
 
 func (w *Webhook) payload(e *event.Event) ([]byte, error) {

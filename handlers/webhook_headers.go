@@ -11,12 +11,20 @@ import (
 	"strings"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/http1"
 )
 
 // headers are those of a webhook request: the same for every request, from templates, and our own.
 type headers struct {
-	fixed     http.Header
+	fixed     map[string]string
 	templates map[string]*Template
+	list      []http1.Field // fixed, by name
+	dynamic   []namedTemplate
+}
+
+type namedTemplate struct {
+	name string
+	*Template
 }
 
 // reserved are the headers that carry the request itself, or that receivers rely on.
@@ -29,7 +37,7 @@ var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
 func newHeaders(extra map[string]string, userAgent string) (*headers, error) {
 	h := &headers{
-		fixed:     http.Header{"Content-Type": {"application/json"}, "User-Agent": {userAgent}},
+		fixed:     map[string]string{"Content-Type": "application/json", "User-Agent": userAgent},
 		templates: map[string]*Template{},
 	}
 	var errs []error
@@ -72,34 +80,45 @@ func (h *headers) add(name, value string) error {
 	if hasControl(value) {
 		return errControl
 	}
-	h.fixed[key] = []string{value}
+	h.fixed[key] = value
 	return nil
 }
 
 // authorize adds the user and password of the URL, unless the file sets Authorization.
 func (h *headers) authorize(t *target) {
 	value := basicAuth(t.fixed)
-	if value == "" || h.fixed["Authorization"] != nil || h.templates["Authorization"] != nil {
+	if value == "" || h.fixed["Authorization"] != "" || h.templates["Authorization"] != nil {
 		return
 	}
-	h.fixed["Authorization"] = []string{value}
+	h.fixed["Authorization"] = value
+}
+
+// arrange is called once, before the first request.
+func (h *headers) arrange() {
+	for _, name := range slices.Sorted(maps.Keys(h.fixed)) {
+		h.list = append(h.list, http1.Field{Name: name, Value: h.fixed[name]})
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.templates)) {
+		h.dynamic = append(h.dynamic, namedTemplate{name, h.templates[name]})
+	}
 }
 
 // of returns the headers for a delivery. Our own come last.
-func (h *headers) of(d *event.Delivery) (http.Header, error) {
-	all := make(http.Header, len(h.fixed)+len(h.templates)+3)
-	maps.Copy(all, h.fixed) // the lists are shared: nobody changes them
-	for key, t := range h.templates {
+func (h *headers) of(d *event.Delivery) ([]http1.Field, error) {
+	all := make([]http1.Field, 0, len(h.list)+len(h.dynamic)+3)
+	all = append(all, h.list...)
+	for _, t := range h.dynamic {
 		value, err := t.Render(d.Event)
 		if err != nil {
-			return nil, fmt.Errorf("header %s: %w", key, err)
+			return nil, fmt.Errorf("header %s: %w", t.name, err)
 		}
-		all[key] = []string{string(value)}
+		all = append(all, http1.Field{Name: t.name, Value: string(value)})
 	}
-	id := []string{d.ID()}
-	all["Webhook-Id"], all["Idempotency-Key"] = id, id
-	all["Webhook-Timestamp"] = []string{timestamp()}
-	return all, nil
+	id := d.ID()
+	return append(all,
+		http1.Field{Name: "Webhook-Id", Value: id},
+		http1.Field{Name: "Idempotency-Key", Value: id},
+		http1.Field{Name: "Webhook-Timestamp", Value: timestamp()}), nil
 }
 
 // bodyPosition says how the body is encoded: as its Content-Type says, which is JSON where none is given.

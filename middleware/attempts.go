@@ -18,15 +18,19 @@ const errorLimit = 1024
 func Attempts(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		msgs, err := next(msg)
-		if event.Settled(err) || errors.Is(err, event.ErrBusy) || msg.Context().Err() != nil {
+		if err == nil || event.Settled(err) || errors.Is(err, event.ErrBusy) || msg.Context().Err() != nil {
 			return msgs, err
 		}
-		d := *event.FromContext(msg.Context())
-		failed := event.Attempt{At: time.Now().UTC(), Error: bounded(err.Error()), Class: event.Class(err)}
-		d.Attempts = append(slices.Clip(d.Attempts), failed)
-		msg.SetContext(event.NewContext(msg.Context(), &d))
+		remember(msg, err)
 		return nil, err
 	}
+}
+
+func remember(msg *message.Message, err error) {
+	d := *event.FromContext(msg.Context())
+	failed := event.Attempt{At: time.Now().UTC(), Error: bounded(err.Error()), Class: event.Class(err)}
+	d.Attempts = append(slices.Clip(d.Attempts), failed)
+	msg.SetContext(event.NewContext(msg.Context(), &d))
 }
 
 func bounded(s string) string {

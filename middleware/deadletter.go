@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
@@ -25,25 +26,29 @@ func DeadLetter(store DeadLetters, on OnFailure, log *slog.Logger) message.Handl
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			msgs, err := next(msg)
-			if !event.IsPermanent(err) || msg.Context().Err() != nil {
+			if err == nil || !event.IsPermanent(err) || msg.Context().Err() != nil {
 				return msgs, err
 			}
-			d := event.FromContext(msg.Context())
-			failed := log.With(slog.String("observer", d.Observer), slog.String("action", d.Action), slog.String("entity", d.Event.Entity),
-				slog.String("event_id", d.Event.ID), slog.Int("attempt", len(d.Attempts)), slog.Any("error", err))
-			if on == FailureLog && d.Generation == 0 {
-				failed.Error("delivery failed for good and was dropped")
-				return nil, event.ErrDropped
-			}
-			if storeErr := store.Put(msg.Context(), d); storeErr != nil {
-				return nil, fmt.Errorf("store dead letter: %w", storeErr)
-			}
-			if on == FailureAlert {
-				failed.Error("delivery became a dead letter")
-			} else {
-				failed.Warn("delivery became a dead letter")
-			}
-			return nil, event.ErrDeadLettered
+			return nil, bury(msg.Context(), store, on, log, err)
 		}
 	}
+}
+
+func bury(ctx context.Context, store DeadLetters, on OnFailure, log *slog.Logger, err error) error {
+	d := event.FromContext(ctx)
+	failed := log.With(slog.String("observer", d.Observer), slog.String("action", d.Action), slog.String("entity", d.Event.Entity),
+		slog.String("event_id", d.Event.ID), slog.Int("attempt", len(d.Attempts)), slog.Any("error", err))
+	if on == FailureLog && d.Generation == 0 {
+		failed.Error("delivery failed for good and was dropped")
+		return event.ErrDropped
+	}
+	if storeErr := store.Put(ctx, d); storeErr != nil {
+		return fmt.Errorf("store dead letter: %w", storeErr)
+	}
+	if on == FailureAlert {
+		failed.Error("delivery became a dead letter")
+	} else {
+		failed.Warn("delivery became a dead letter")
+	}
+	return event.ErrDeadLettered
 }

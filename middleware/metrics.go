@@ -14,7 +14,8 @@ import (
 // Metrics counts the attempts of one action by outcome, and times them. With [FailureAlert] a dead letter is an alert.
 func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) message.HandlerMiddleware {
 	results := map[string]prometheus.Counter{}
-	for _, r := range []string{"success", "parked", "dead_letter", "dropped", "busy", "error"} {
+	success := m.Actions.WithLabelValues(observer, action, kind, "success")
+	for _, r := range []string{"parked", "dead_letter", "dropped", "busy", "error"} {
 		results[r] = m.Actions.WithLabelValues(observer, action, kind, r)
 	}
 	took := m.ActionDuration.WithLabelValues(kind)
@@ -23,6 +24,10 @@ func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) me
 			start := time.Now()
 			msgs, err := next(msg)
 			took.Observe(time.Since(start).Seconds())
+			if err == nil {
+				success.Inc()
+				return msgs, nil
+			}
 			result := outcome(err)
 			results[result].Inc()
 			switch {
@@ -38,8 +43,6 @@ func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) me
 
 func outcome(err error) string {
 	switch {
-	case err == nil:
-		return "success"
 	case errors.Is(err, event.ErrParked):
 		return "parked"
 	case errors.Is(err, event.ErrDeadLettered):

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,21 +25,25 @@ func Retry(cfg RetryConfig, queue RetryQueue, log *slog.Logger) message.HandlerM
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			msgs, err := next(msg)
-			if event.Settled(err) || errors.Is(err, event.ErrBusy) || event.IsPermanent(err) || msg.Context().Err() != nil {
+			if err == nil || event.Settled(err) || errors.Is(err, event.ErrBusy) || event.IsPermanent(err) || msg.Context().Err() != nil {
 				return msgs, err
 			}
-			d := event.FromContext(msg.Context())
-			if d.Tries() >= cfg.MaxAttempts {
-				return nil, event.Permanent(err)
-			}
-			due := time.Now().Add(cfg.Delay(d.Tries(), event.RetryDelay(err)))
-			if parkErr := queue.Park(msg.Context(), d, due); parkErr != nil {
-				return nil, fmt.Errorf("park delivery: %w", errors.Join(parkErr, err))
-			}
-			trouble.Failed(err)
-			return nil, event.ErrParked
+			return nil, park(msg.Context(), cfg, queue, trouble, err)
 		}
 	}
+}
+
+func park(ctx context.Context, cfg RetryConfig, queue RetryQueue, trouble *outage.Log, err error) error {
+	d := event.FromContext(ctx)
+	if d.Tries() >= cfg.MaxAttempts {
+		return event.Permanent(err)
+	}
+	due := time.Now().Add(cfg.Delay(d.Tries(), event.RetryDelay(err)))
+	if parkErr := queue.Park(ctx, d, due); parkErr != nil {
+		return fmt.Errorf("park delivery: %w", errors.Join(parkErr, err))
+	}
+	trouble.Failed(err)
+	return event.ErrParked
 }
 
 // Delay returns the time between the n-th attempt (from 1) and the next; atLeast is what the receiver asked for.

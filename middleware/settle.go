@@ -16,13 +16,17 @@ func Settle(log *slog.Logger) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			_, err := next(msg)
-			if event.Settled(err) {
+			if err == nil || event.Settled(err) {
 				return nil, nil
 			}
-			if msg.Context().Err() == nil && !errors.Is(err, event.ErrBusy) {
-				log.Warn("delivery not settled, will try again", slog.String("event_id", msg.UUID), slog.Any("error", err))
-			}
+			notSettled(msg, log, err)
 			return nil, err
 		}
+	}
+}
+
+func notSettled(msg *message.Message, log *slog.Logger, err error) {
+	if msg.Context().Err() == nil && !errors.Is(err, event.ErrBusy) {
+		log.Warn("delivery not settled, will try again", slog.String("event_id", msg.UUID), slog.Any("error", err))
 	}
 }
