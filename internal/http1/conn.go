@@ -63,8 +63,13 @@ func (c *conn) exchange(ctx context.Context, r *Request, deadline time.Time) (*A
 		_ = c.SetDeadline(time.Unix(1, 0)) // whoever waits for the connection notices
 	})
 	sent := c.send(r)
-	// Also when sending failed: a server that refuses a long body says why before it closes.
-	resp, err := c.receive()
+	// Also when sending failed: a server that refuses a long body says why before it closes. The wait stands here, where the
+	// stack is shallow, since few goroutines have to grow theirs then.
+	var resp *http.Response
+	_, err := c.in.Peek(1)
+	if err == nil {
+		resp, err = c.receive()
+	}
 	if err != nil {
 		ended()
 		_ = c.Close() // the error says more
