@@ -20,22 +20,31 @@ import (
 // once and shared: do not change it.
 func (e *Event) JSON() []byte {
 	v := &e.views.json
-	v.once.Do(func() {
-		b := e.AppendJSON(make([]byte, 0, 320+len(e.Data)+len(e.Before)+len(e.Changes)))
-		v.text = slices.Clip(b) // who appends gets a copy
-	})
+	v.once.Do(func() { v.text, _ = e.encode() })
 	return v.text
 }
 
-// AppendJSON appends the event's JSON to b.
-func (e *Event) AppendJSON(b []byte) []byte {
+// Own makes the event's JSON and lets the images be parts of it: the event keeps nothing of the memory that they were in.
+// It must be called before anybody else has the event.
+func (e *Event) Own() {
+	v := &e.views.json
+	v.once.Do(func() {
+		var images [3]json.RawMessage
+		v.text, images = e.encode()
+		e.Data, e.Before, e.Changes = images[0], images[1], images[2]
+	})
+}
+
+// encode returns the event's JSON, and where in it data, before and changes are.
+func (e *Event) encode() (text []byte, images [3]json.RawMessage) {
+	b := make([]byte, 0, 320+len(e.Data)+len(e.Before)+len(e.Changes))
 	b = appendString(append(b, `{"id":`...), e.ID)
 	b = appendString(append(b, `,"event_type":`...), string(e.Type))
 	b = appendString(append(b, `,"entity_type":`...), e.Entity)
 	b = appendString(append(b, `,"entity_id":`...), e.EntityID)
-	b = appendRaw(append(b, `,"data":`...), e.Data)
-	b = appendRaw(append(b, `,"before":`...), e.Before)
-	b = appendRaw(append(b, `,"changes":`...), e.Changes)
+	b, images[0] = appendImage(append(b, `,"data":`...), e.Data)
+	b, images[1] = appendImage(append(b, `,"before":`...), e.Before)
+	b, images[2] = appendImage(append(b, `,"changes":`...), e.Changes)
 	b = appendNullable(append(b, `,"tenant_id":`...), e.TenantID)
 	b = appendNullable(append(b, `,"user_id":`...), e.UserID)
 	b = append(b, `,"timestamp":"`...)
@@ -44,14 +53,17 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	b = appendNullable(append(b, `,"source":`...), e.Source)
 	b = appendNullable(append(b, `,"actor_type":`...), e.ActorType)
 	b = strconv.AppendInt(append(b, `,"schema_version":`...), int64(e.SchemaVersion), 10)
-	return append(b, '}')
+	return slices.Clip(append(b, '}')), images // clipped, so that who appends gets a copy
 }
 
-func appendRaw(b []byte, raw json.RawMessage) []byte {
+// appendImage appends raw and returns the copy as well, nil for null.
+func appendImage(b []byte, raw json.RawMessage) (_ []byte, kept json.RawMessage) {
 	if raw == nil {
-		return append(b, "null"...)
+		return append(b, "null"...), nil
 	}
-	return append(b, raw...)
+	n := len(b)
+	b = append(b, raw...)
+	return b, json.RawMessage(b[n:len(b):len(b)])
 }
 
 func appendNullable(b []byte, s string) []byte {

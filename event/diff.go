@@ -47,7 +47,7 @@ func release(lists *[2][]field) {
 }
 
 func fields(list []field, raw json.RawMessage) ([]field, bool) {
-	doc := gjson.ParseBytes(raw)
+	doc := gjson.Parse(textOf(raw))
 	if !doc.IsObject() {
 		return list, false
 	}

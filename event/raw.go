@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/tidwall/gjson"
 )
@@ -95,7 +96,7 @@ func (t *topLevel) find(raw json.RawMessage, path []string) (string, bool) {
 }
 
 func rawFields(raw json.RawMessage) []rawField {
-	doc := gjson.ParseBytes(raw)
+	doc := gjson.Parse(textOf(raw))
 	if !doc.IsObject() {
 		return nil
 	}
@@ -127,6 +128,9 @@ func within(raw string, path []string) (string, bool) {
 	}
 	return raw, true
 }
+
+// textOf returns an image as a string without copying it, which is safe since images never change.
+func textOf(raw json.RawMessage) string { return unsafe.String(unsafe.SliceData(raw), len(raw)) }
 
 // keyText decodes a key as package json does, which matters where it is not well-formed text.
 func keyText(key gjson.Result) string {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -138,9 +139,7 @@ func (d *decoder) row(raw [][]byte) (row, error) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return row{}, fmt.Errorf("row %s: %w", raw[colPK], err)
 	}
-	images := make([]byte, 0, len(raw[colData])+len(raw[colBefore]))
-	data, images := keep(images, raw[colData])
-	before, _ := keep(images, raw[colBefore])
+	data, before := json.RawMessage(raw[colData]), json.RawMessage(raw[colBefore]) // until the next row
 	e := &event.Event{
 		ID: string(raw[colID]), Type: eventType(raw[colType]), Entity: d.name(raw[colEntity]), EntityID: string(raw[colKey]),
 		Data: data, Before: before, TenantID: string(raw[colTenant]), UserID: string(raw[colUser]), Timestamp: time.UnixMicro(micros).UTC(),
@@ -152,10 +151,8 @@ func (d *decoder) row(raw [][]byte) (row, error) {
 	case e.Type == event.Update && before != nil && data != nil:
 		e.Changes = event.Diff(before, data)
 	}
-	r := row{pk: pk, id: e.ID, at: e.Timestamp}
-	r.msg = d.message(e, raw[colExtra])
-	r.size = len(r.msg.Payload) + len(images) + len(before)
-	return r, nil
+	msg := d.message(e, raw[colExtra])
+	return row{pk: pk, id: e.ID, at: e.Timestamp, size: len(msg.Payload), msg: msg}, nil
 }
 
 func (d *decoder) message(e *event.Event, extra []byte) *message.Message {
@@ -167,6 +164,7 @@ func (d *decoder) message(e *event.Event, extra []byte) *message.Message {
 			e.Source = source
 		}
 	}
+	e.Own()
 	msg := message.NewMessage(e.ID, e.JSON())
 	msg.SetContext(event.WithEvent(context.Background(), e))
 	if !e.Type.Valid() {
@@ -181,16 +179,6 @@ func (d *decoder) message(e *event.Event, extra []byte) *message.Message {
 		}
 	}
 	return msg
-}
-
-// keep appends raw to b, which has room for it, and returns the copy, nil for null.
-func keep(b, raw []byte) (kept, rest []byte) {
-	if raw == nil {
-		return nil, b
-	}
-	n := len(b)
-	b = append(b, raw...)
-	return b[n:len(b):len(b)], b
 }
 
 // maxNames keeps a log with endless entity names from filling the memory.

@@ -16,7 +16,7 @@ const (
 	fetchPause  = 100 * time.Millisecond // after a failed fetch, doubled for each that follows
 	fetchRest   = 2 * time.Second        // the longest such pause
 	nackDelay   = 100 * time.Millisecond // keeps a message that is nacked each time from spinning
-	tellTimeout = 10 * time.Second       // for the driver to note one outcome
+	tellTimeout = 10 * time.Second       // for the driver to note one outcome; at least half of it for acks
 	lastMoment  = time.Second            // at most, to settle, for a handler whose message's context was cancelled
 	lastWrites  = 2 * time.Second        // at least, for the driver after that
 )
@@ -216,9 +216,11 @@ func (s *subscription) giveBack(item Item, delay time.Duration) {
 
 func (s *subscription) collectAcks() {
 	batch := make([]Item, 0, s.cfg.Batch)
+	t := telling{parent: s.telling}
+	defer t.end()
 	for item := range s.acks {
 		batch = s.gather(append(batch[:0], item))
-		s.ack(batch)
+		s.ack(t.context(), batch)
 		for range batch {
 			<-s.slots
 			s.inFlight.Done()
@@ -226,11 +228,32 @@ func (s *subscription) collectAcks() {
 	}
 }
 
-func (s *subscription) ack(batch []Item) {
-	ctx, cancel := context.WithTimeout(s.telling, tellTimeout)
-	defer cancel()
+func (s *subscription) ack(ctx context.Context, batch []Item) {
 	if err := s.driver.Ack(ctx, batch); err != nil {
 		s.cfg.Log.Warn("ack failed, the messages will come again", slog.Any("error", err))
+	}
+}
+
+// telling is the context of many acks: one for each would cost more than most of them.
+type telling struct {
+	parent context.Context //nolint:containedctx // of a series of calls
+	ctx    context.Context //nolint:containedctx // lasts for at least half of tellTimeout when it is handed out
+	cancel context.CancelFunc
+	until  time.Time
+}
+
+func (t *telling) context() context.Context {
+	if now := time.Now(); now.After(t.until) {
+		t.end()
+		t.ctx, t.cancel = context.WithTimeout(t.parent, tellTimeout)
+		t.until = now.Add(tellTimeout / 2)
+	}
+	return t.ctx
+}
+
+func (t *telling) end() {
+	if t.cancel != nil {
+		t.cancel()
 	}
 }
 
