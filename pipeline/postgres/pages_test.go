@@ -87,7 +87,7 @@ func TestPlansKeepToTheirIndexes(t *testing.T) {
 			}
 			explain := "explain " + tc.sql
 			if len(literals) > 0 { // as the reader does it: one plan for all arguments
-				_, err = conn.Exec(t.Context(), "set plan_cache_mode = force_generic_plan; prepare "+name+" as "+tc.sql)
+				_, err = conn.Exec(t.Context(), readingSettings+"; prepare "+name+" as "+tc.sql)
 				require.NoError(t, err)
 				explain = "explain execute " + name + "(" + strings.Join(literals, ", ") + ")"
 			}

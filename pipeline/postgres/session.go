@@ -19,6 +19,10 @@ const (
 	filterTick  = 5 * time.Second // how often a reader of one topic stores that it passed others
 )
 
+// readingSettings are for the connection that reads. A probe takes a tenth of a millisecond, its plan half a one: the same
+// one does for all snapshots. It is made while the log may be short, and must do when it is long.
+const readingSettings = `set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off`
+
 // session is one stretch of reading over connections that stand throughout. One goroutine reads, one stores.
 type session struct {
 	r       *Reader
@@ -93,8 +97,7 @@ func (s *session) open(ctx context.Context) (err error) {
 		return err
 	}
 	if !s.r.proxied() {
-		// A probe takes a tenth of a millisecond, its plan half a one: the same one does for all snapshots.
-		if _, err = s.read.Exec(ctx, `set plan_cache_mode = force_generic_plan`); err != nil {
+		if _, err = s.read.Exec(ctx, readingSettings); err != nil {
 			return err
 		}
 	}

@@ -14,13 +14,11 @@ const (
 	backoffLast  = time.Second
 	// pace is the pause between reads under load: shorter ones would find hardly more than one row each.
 	pace = 2 * time.Millisecond
-	// quietReads without a row put an awake reader to sleep.
-	quietReads = 3
 	// A sleeper that finds busyRows within busySpan wakes up: NOTIFY serialises commits, which costs nothing at a few
 	// hundred a second and most of the throughput at thousands.
 	busyRows = 100
 	busySpan = 100 * time.Millisecond
-	// An awake reader that finds no more than calmRows in one span sleeps: then a commit wakes it sooner than its next look.
+	// An awake reader that finds no more than calmRows in a whole span sleeps: then a commit wakes it sooner than its next look.
 	calmRows = 80
 )
 
@@ -89,7 +87,6 @@ type waker struct {
 	notes        signal // a notification came
 	turn         *turn  // in the lock, or in its queue; nil while awake
 	backoff      time.Duration
-	empty        int
 	spanStart    time.Time
 	spanRows     int
 	calm         bool // the last whole span had few rows
@@ -114,21 +111,18 @@ func (w *waker) wait(ctx context.Context, found int) error {
 		if err := w.turn.result(ctx); err != nil {
 			return err
 		}
-		w.turn, w.empty, w.calm = nil, 0, false
+		w.turn, w.calm = nil, false
 		return sleep(ctx, pace)
 	}
 	return w.asleep(ctx, found)
 }
 
 func (w *waker) awake(ctx context.Context, found int) error {
-	if w.empty++; found > 0 {
-		w.empty = 0
-	}
 	w.count(found)
-	if w.empty < quietReads && !w.calm {
+	if !w.calm {
 		return sleep(ctx, pace)
 	}
-	w.empty, w.backoff = 0, backoffFirst
+	w.backoff = backoffFirst
 	w.turn = takeTurn(ctx, w.gate, w.key)
 	return nil // read once more after enqueueing
 }
