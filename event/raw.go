@@ -130,7 +130,9 @@ func within(raw string, path []string) (string, bool) {
 }
 
 // textOf returns an image as a string without copying it, which is safe since images never change.
-func textOf(raw json.RawMessage) string { return unsafe.String(unsafe.SliceData(raw), len(raw)) }
+func textOf(raw json.RawMessage) string {
+	return unsafe.String(unsafe.SliceData(raw), len(raw)) //nolint:gosec // see above
+}
 
 // keyText decodes a key as package json does, which matters where it is not well-formed text.
 func keyText(key gjson.Result) string {

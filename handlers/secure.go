@@ -20,7 +20,7 @@ type secure struct {
 func (s secure) do(ctx context.Context, r *http1.Request, limit time.Duration) (*http1.Answer, error) {
 	attempt, cancel := context.WithCancel(ctx)
 	clock := time.AfterFunc(limit, cancel)
-	resp, err := s.transport.RoundTrip(netRequest(attempt, r))
+	resp, err := s.transport.RoundTrip(netRequest(attempt, r)) //nolint:bodyclose // the answer closes it
 	if err != nil {
 		clock.Stop()
 		if attempt.Err() != nil && ctx.Err() == nil {

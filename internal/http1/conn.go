@@ -68,7 +68,7 @@ func (c *conn) exchange(ctx context.Context, r *Request, deadline time.Time) (*A
 	var resp *http.Response
 	_, err := c.in.Peek(1)
 	if err == nil {
-		resp, err = c.receive()
+		resp, err = c.receive() //nolint:bodyclose // the answer closes it
 	}
 	if err != nil {
 		ended()
@@ -135,7 +135,7 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF { //nolint:errorlint // as io.Reader defines it
+	if err == io.EOF {
 		b.whole = true
 	}
 	return n, err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
@@ -41,6 +42,37 @@ func TestRowsOfFiveMegabytesDoNotFillTheMemory(t *testing.T) { // alone: it meas
 	r.close()
 	t.Logf("heap in use at most %d MiB", peak>>20)
 	require.Less(t, peak, uint64(200<<20))
+}
+
+// TestThePlanOfAProbeIsMadeForALongLog keeps a plan that was made while the log was empty, and never analyzed, from reading the
+// whole log for each probe later.
+func TestThePlanOfAProbeIsMadeForALongLog(t *testing.T) {
+	t.Parallel()
+	h := newRig(t, testenv.Postgres(t))
+	conn, err := h.pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	q := newQueries(allTopics)
+	_, err = conn.Exec(t.Context(), readingSettings+"; prepare probe as "+q.of(500).probe)
+	require.NoError(t, err)
+	const now = `execute probe('1000000000', '{}', 'observer')`
+	_, err = conn.Exec(t.Context(), now)
+	require.NoError(t, err)
+	h.exec(insertBacklog, 5_000)
+	require.Less(t, blocksRead(t, conn.Conn(), now), 20, "of some hundred that the log has")
+}
+
+// blocksRead returns how many blocks a statement looked at.
+func blocksRead(t *testing.T, conn *pgx.Conn, statement string) int {
+	t.Helper()
+	var plan []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	require.NoError(t, conn.QueryRow(t.Context(), "explain (analyze, buffers, format json) "+statement).Scan(&plan))
+	return plan[0].Plan.Hit + plan[0].Plan.Read
 }
 
 // TestPlansKeepToTheirIndexes is on statistics that mislead: one transaction wrote all that was analyzed.
