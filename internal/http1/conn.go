@@ -107,7 +107,7 @@ func (c *conn) send(r *Request) error {
 
 // receive reads the headers of the answer.
 func (c *conn) receive() (*http.Response, error) {
-	for range maxInformational {
+	for range maxInformational + 1 {
 		resp, err := http.ReadResponse(c.in, nil)
 		if err != nil {
 			return nil, fmt.Errorf("receive: %w", err)

@@ -94,10 +94,13 @@ func (t *Transport) Do(ctx context.Context, r *Request, limit time.Duration) (*A
 }
 
 func (t *Transport) connect(ctx context.Context, address string, deadline time.Time) (*conn, error) {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	raw, err := t.Dial(ctx, "tcp", address)
+	raw, err := t.Dial(bounded, "tcp", address)
 	if err != nil {
+		if ctx.Err() == nil && !time.Now().Before(deadline) { // dialers say so in their own words
+			err = fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
+		}
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	c := &conn{Conn: raw, owner: t, address: address}
@@ -115,7 +118,7 @@ func addressOf(u *url.URL) string {
 // check refuses what would break the form of a request.
 func check(r *Request) error {
 	for _, f := range r.Header {
-		if strings.ContainsAny(f.Name, " :\r\n") || strings.ContainsAny(f.Value, "\r\n\x00") {
+		if f.Name == "" || strings.ContainsAny(f.Name, " \t:\r\n\x00") || strings.ContainsAny(f.Value, "\r\n\x00") {
 			return fmt.Errorf("header %q holds what no header can hold", f.Name)
 		}
 	}

@@ -180,8 +180,13 @@ func TestABodyThatWasNotReadToItsEndCostsTheConnection(t *testing.T) {
 	answer, err := tr.Do(t.Context(), request(t, s, nil), patience)
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
+	answer, err = tr.Do(t.Context(), request(t, s, nil), patience)
+	require.NoError(t, err)
+	_, err = io.ReadFull(answer.Body, make([]byte, 1))
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
 	send(t, tr, request(t, s, nil))
-	require.EqualValues(t, 2, s.connections.Load())
+	require.EqualValues(t, 3, s.connections.Load())
 }
 
 func TestABodyMayEndWithItsConnection(t *testing.T) {
@@ -320,7 +325,12 @@ func TestTheTimeOfAnExchange(t *testing.T) {
 			return nil, ctx.Err()
 		}
 		_, err := tr.Do(t.Context(), request(t, &server{address: "127.0.0.1:1"}, nil), short)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		ctx, cancel := context.WithTimeout(t.Context(), short)
+		defer cancel()
+		_, err = tr.Do(ctx, request(t, &server{address: "127.0.0.1:1"}, nil), time.Minute)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 	})
 }
 
@@ -342,13 +352,74 @@ func TestAConnectionOutlivesTheTimeOfItsLastRequest(t *testing.T) {
 func TestNoHeaderBreaksTheRequest(t *testing.T) {
 	t.Parallel()
 	s := serve(t, answers(ok))
-	for _, f := range []http1.Field{{"A", "b\r\nC: d"}, {"A", "b\nc"}, {"A", "\x00"}, {"A: b", "c"}, {"A\r\nB", "c"}, {"A B", "c"}} {
+	for _, f := range []http1.Field{
+		{"A", "b\r\nC: d"}, {"A", "b\nc"}, {"A", "b\rc"}, {"A", "\x00"},
+		{"", "c"}, {"A: b", "c"}, {"A\r\nB", "c"}, {"A\nB", "c"}, {"A B", "c"}, {"A\tB", "c"}, {"A\x00B", "c"},
+	} {
 		r := request(t, s, nil)
 		r.Header = append(r.Header, f)
 		_, err := transport(t).Do(t.Context(), r, patience)
-		require.Error(t, err)
+		require.ErrorContains(t, err, "holds what no header can hold")
 	}
-	require.Zero(t, s.requests.Load())
+	require.Zero(t, s.connections.Load())
+}
+
+func TestInformationalAnswersAreSkipped(t *testing.T) {
+	t.Parallel()
+	const hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+	t.Run("five of them", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, answers(strings.Repeat(hint, 5)+ok))
+		answer, err := transport(t).Do(t.Context(), request(t, s, nil), patience)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, answer.Status)
+		require.Empty(t, answer.Header.Get("Link"), "of another answer")
+		require.NoError(t, answer.Body.Close())
+	})
+	t.Run("not six", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, answers(strings.Repeat(hint, 6)+ok))
+		_, err := transport(t).Do(t.Context(), request(t, s, nil), patience)
+		require.ErrorContains(t, err, "too many informational answers")
+	})
+}
+
+// The answers are complete: nothing but their length is wrong.
+func TestTheHeadersOfAnAnswerHaveALimit(t *testing.T) {
+	t.Parallel()
+	const before, after = "HTTP/1.1 200 OK\r\nX: ", "\r\nContent-Length: 2\r\n\r\n"
+	for name, tc := range map[string]struct {
+		length int
+		fits   bool
+	}{
+		"at the limit":    {64 << 10, true},
+		"a byte too long": {64<<10 + 1, false},
+		"far too long":    {1 << 20, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			filler := strings.Repeat("x", tc.length-len(before)-len(after))
+			s := serve(t, answers(before+filler+after+"ok"))
+			answer, err := transport(t).Do(t.Context(), request(t, s, nil), patience)
+			if !tc.fits {
+				require.ErrorContains(t, err, "receive: ")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, filler, answer.Header.Get("X"))
+			require.NoError(t, answer.Body.Close())
+		})
+	}
+	t.Run("their bodies do not count", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, answers("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat("x", 200_000)))
+		tr := transport(t)
+		for range 2 {
+			_, text := send(t, tr, request(t, s, nil))
+			require.Len(t, text, 200_000)
+		}
+		require.EqualValues(t, 1, s.connections.Load())
+	})
 }
 
 func TestAServerMayRefuseALongBodyUnread(t *testing.T) {
