@@ -13,17 +13,17 @@ const specVariable = "OBSERVER_BENCH"
 
 // spec describes a child. The observer has the program's own command line besides.
 type spec struct {
-	Role    string `json:"role"`    // observer | read | post
+	Role    string `json:"role"`    // observer | read | post | relay
 	After   int64  `json:"after"`   // changes count from the log's row after this one
 	Want    int64  `json:"want"`    // that many
 	Profile string `json:"profile"` // the beginning of the profiles' names, "" for none
 
-	Database string `json:"database"` // read: where from
-	Page     int    `json:"page"`     // read: rows a statement
+	Database string `json:"database"` // read, relay: where from
+	Page     int    `json:"page"`     // read, relay: rows a statement
 
-	URL     string `json:"url"`     // post: where to
+	URL     string `json:"url"`     // post, relay: where to
 	Bodies  string `json:"bodies"`  // post: a file, one body a line
-	Workers int    `json:"workers"` // post: at the same time
+	Workers int    `json:"workers"` // post, relay: at the same time
 }
 
 // report is what a child prints when it is done, one line of JSON.
@@ -61,6 +61,8 @@ func runChild(text string) int {
 		err = read(s)
 	case "post":
 		err = post(s)
+	case "relay":
+		err = relay(s)
 	default:
 		err = fmt.Errorf("no role %q", s.Role)
 	}
