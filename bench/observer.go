@@ -51,19 +51,20 @@ func (n *noop) Run(_ context.Context, d *event.Delivery) error {
 	if n.first.Load() == 0 {
 		n.first.CompareAndSwap(0, int64(time.Since(n.begun))+1)
 	}
-	events, at := n.events.Add(1), d.Event.Seq-n.after-1
+	n.events.Add(1)
+	at := d.Event.Seq - n.after - 1
 	if at < 0 || at >= n.want {
 		return fmt.Errorf("event %d is none of those that were written", d.Event.Seq)
 	}
 	if n.seen[at].Swap(true) {
 		if done := n.distinct.Load(); done == n.want { // came after the end
-			report{Events: events, Distinct: done}.print()
+			report{Events: n.events.Load(), Distinct: done}.print()
 		}
 		return nil
 	}
 	if n.distinct.Add(1) == n.want {
 		took := time.Since(n.begun) - time.Duration(n.first.Load())
-		report{Events: events, Distinct: n.want, Seconds: took.Seconds()}.print()
+		report{Events: n.events.Load(), Distinct: n.want, Seconds: took.Seconds()}.print()
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func relay(s spec) error {
 				return err
 			}
 			if n == 0 {
-				time.Sleep(2 * time.Millisecond)
+				<-time.After(2 * time.Millisecond)
 			}
 		}
 	})

@@ -2,7 +2,6 @@ package event
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +24,7 @@ func (e *Event) Raw(path ...string) (raw string, ok bool) {
 			return string(e.JSON()), true
 		}
 		if raw, ok := e.attribute(path[1]); ok {
-			return within(raw, path[2:])
+			return Within(raw, path[2:])
 		}
 		path = path[1:] // event.data is data
 	}
@@ -87,9 +86,13 @@ func (t *topLevel) find(raw json.RawMessage, path []string) (string, bool) {
 		return string(raw), true
 	}
 	t.once.Do(func() { t.fields = rawFields(raw) })
-	for _, f := range slices.Backward(t.fields) { // of a key that is there twice, the last counts
-		if f.key == path[0] {
-			return within(f.raw, path[1:])
+	name, rest := path[0], path[1:]
+	for i := len(t.fields) - 1; i >= 0; i-- { // of a key that is there twice, the last counts; conditions are why this is no iterator
+		if f := &t.fields[i]; f.key == name {
+			if len(rest) == 0 {
+				return f.raw, true
+			}
+			return Within(f.raw, rest)
 		}
 	}
 	return "", false
@@ -108,25 +111,39 @@ func rawFields(raw json.RawMessage) []rawField {
 	return list
 }
 
-// within follows the rest of a path.
-func within(raw string, path []string) (string, bool) {
+// Within returns the JSON at a path in raw, which is valid JSON. In a list, a number stands for an element, from 0.
+func Within(raw string, path []string) (string, bool) {
 	for _, name := range path {
-		doc := gjson.Parse(raw)
-		if !doc.IsObject() {
-			return "", false
+		var found bool
+		switch doc := gjson.Parse(raw); {
+		case doc.IsObject():
+			doc.ForEach(func(key, value gjson.Result) bool {
+				if keyText(key) == name {
+					raw, found = value.Raw, true
+				}
+				return true
+			})
+		case doc.IsArray():
+			raw, found = element(doc, name)
 		}
-		found := false
-		doc.ForEach(func(key, value gjson.Result) bool {
-			if keyText(key) == name {
-				raw, found = value.Raw, true
-			}
-			return true
-		})
 		if !found {
 			return "", false
 		}
 	}
 	return raw, true
+}
+
+func element(list gjson.Result, name string) (raw string, ok bool) {
+	left, err := strconv.Atoi(name)
+	if err != nil || left < 0 {
+		return "", false
+	}
+	list.ForEach(func(_, value gjson.Result) bool {
+		raw, ok = value.Raw, left == 0
+		left--
+		return !ok
+	})
+	return raw, ok
 }
 
 // textOf returns an image as a string without copying it, which is safe since images never change.
