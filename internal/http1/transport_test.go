@@ -353,8 +353,17 @@ func TestNoHeaderBreaksTheRequest(t *testing.T) {
 	t.Parallel()
 	s := serve(t, answers(ok))
 	for _, f := range []http1.Field{
-		{"A", "b\r\nC: d"}, {"A", "b\nc"}, {"A", "b\rc"}, {"A", "\x00"},
-		{"", "c"}, {"A: b", "c"}, {"A\r\nB", "c"}, {"A\nB", "c"}, {"A B", "c"}, {"A\tB", "c"}, {"A\x00B", "c"},
+		{"A", "b\r\nC: d"},
+		{"A", "b\nc"},
+		{"A", "b\rc"},
+		{"A", "\x00"},
+		{"", "c"},
+		{"A: b", "c"},
+		{"A\r\nB", "c"},
+		{"A\nB", "c"},
+		{"A B", "c"},
+		{"A\tB", "c"},
+		{"A\x00B", "c"},
 	} {
 		r := request(t, s, nil)
 		r.Header = append(r.Header, f)
