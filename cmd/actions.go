@@ -8,7 +8,7 @@ import (
 	"github.com/fraiseql/observer/handlers"
 )
 
-// actionEnv returns what the actions of cfg are built with. The caller closes its HTTP when none runs any more.
+// actionEnv returns what the actions of cfg are built with. The caller closes its HTTP and Servers when none runs any more.
 func (p *program) actionEnv(cfg *config.Config, log *slog.Logger) (handlers.Env, error) {
 	guard, err := handlers.NewGuard(cfg.Security)
 	if err != nil {
@@ -21,5 +21,25 @@ func (p *program) actionEnv(cfg *config.Config, log *slog.Logger) (handlers.Env,
 	if err != nil {
 		return handlers.Env{}, err
 	}
-	return handlers.Env{Logger: log, HTTP: http, Timeout: time.Duration(perf.ConcurrentTimeoutMS) * time.Millisecond}, nil
+	return handlers.Env{
+		Logger: log, HTTP: http, Servers: handlers.NewServers(servers(cfg)),
+		Timeout: time.Duration(perf.ConcurrentTimeoutMS) * time.Millisecond,
+	}, nil
+}
+
+// servers says which of the operator's servers cfg names.
+func servers(cfg *config.Config) handlers.ServersConfig {
+	s := handlers.ServersConfig{
+		SMTP: cfg.SMTP, Concurrency: cfg.Performance.MaxConcurrency * cfg.Performance.MaxConcurrentActions,
+	}
+	if cfg.Transport.Transport == "postgres" {
+		s.Postgres = cfg.Transport.Postgres.URL
+	}
+	if cfg.Explicit("redis") || cfg.Explicit("redis.url") {
+		s.Redis = &cfg.Redis
+	}
+	if cfg.Explicit("transport.nats") || cfg.Explicit("transport.nats.url") {
+		s.NATS = &cfg.Transport.NATS.Config
+	}
+	return s
 }

@@ -34,5 +34,6 @@ func (c *compiled) check(cfg *config.Config) (problems []config.Problem) {
 func (c *compiled) close() {
 	if c.env.HTTP != nil {
 		c.env.HTTP.Close()
+		c.env.Servers.Close()
 	}
 }

@@ -58,8 +58,6 @@ func (d *decoder) unknownAction(typ string, n *node, path string) {
 	switch {
 	case slices.Contains(neverActions, typ):
 		d.report(n, path, "no action sends "+typ, "use a webhook to the provider, or register an action of your own")
-	case slices.Contains(notYetActions, typ):
-		d.report(n, path, "the action type "+typ+" is not available in this version", hintFor("", known))
 	default:
 		d.report(n, path, "is not a known action type"+d.shown(field{}, n), hintFor(typ, known))
 	}

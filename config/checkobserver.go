@@ -34,8 +34,15 @@ func (d *decoder) checkObserver(o *Observer, path string) {
 // checkVariables checks every key of an action that names an environment variable: those that end in _env.
 func (d *decoder) checkVariables(v reflect.Value, path string) {
 	for _, f := range fieldsOf(v.Type()) {
-		if strings.HasSuffix(f.key, "_env") && f.typ.Kind() == reflect.String {
-			d.checkVariable(join(path, f.key), v.FieldByIndex(f.index).String())
+		value, key := v.FieldByIndex(f.index), join(path, f.key)
+		switch {
+		case !strings.HasSuffix(f.key, "_env"):
+		case f.typ.Kind() == reflect.String:
+			d.checkVariable(key, value.String())
+		case f.typ.Kind() == reflect.Slice:
+			for i := range value.Len() {
+				d.checkVariable(at(key, i), value.Index(i).String())
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/handlers"
+	"github.com/fraiseql/observer/internal/redisconn"
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
@@ -15,10 +16,10 @@ const DefaultFile = "observer.toml"
 // Config is everything that the file and the environment say, with defaults filled in. Build it with [Load].
 type Config struct {
 	Transport   Transport               `toml:"transport" doc:"where events come from"`
-	Redis       Redis                   `toml:"redis" doc:"the Redis server for deduplication, caching and the redis transport"`
+	Redis       redisconn.Config        `toml:"redis" doc:"the Redis server for deduplication, caching and the redis transport"`
 	Performance Performance             `toml:"performance" doc:"how much work runs at the same time"`
 	Pipeline    Pipeline                `toml:"pipeline" doc:"what stands around every action"`
-	SMTP        SMTP                    `toml:"smtp" doc:"the mail server of email actions"`
+	SMTP        handlers.SMTPConfig     `toml:"smtp" doc:"the mail server of email actions"`
 	Security    handlers.SecurityConfig `toml:"security" doc:"which addresses actions may reach"`
 	Admin       Admin                   `toml:"admin" doc:"address for health, metrics and status"`
 	Log         Log                     `toml:"log" doc:"what is logged and how"`

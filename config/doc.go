@@ -11,6 +11,7 @@
 //	min, max  bounds of a number or a duration
 //	pattern   regular expression that a text must match
 //	required  "true": the key must be set
+//	single    "true": one value may stand alone instead of a list
 //	oneof     exactly one of the keys with the same word must be set
 //	doc       description in the JSON Schema
 //

@@ -43,6 +43,9 @@ func (f field) enum() []string {
 // refuses reports whether this version cannot do what value asks for.
 func (f field) refuses(value string) bool { return slices.Contains(f.refused, value) }
 
+// single reports whether one value may stand alone instead of a list.
+func (f field) single() bool { return f.tag.Get("single") == "true" }
+
 func (f field) required() bool { return f.tag.Get("required") == "true" }
 
 // isTable reports whether the key holds a table with declared keys.

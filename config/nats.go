@@ -1,21 +1,17 @@
 package config
 
-import "github.com/fraiseql/observer/internal/secret"
+import "github.com/fraiseql/observer/internal/natsconn"
 
 // NATS is the [transport.nats] table.
 type NATS struct {
-	URL             secret.String `toml:"url" default:"nats://localhost:4222" env:"FRAISEQL_NATS_URL" doc:"server addresses, comma-separated"`
-	StreamName      string        `toml:"stream_name" default:"fraiseql_events" pattern:"^[A-Za-z0-9_-]{1,255}$" env:"FRAISEQL_NATS_STREAM_NAME" doc:"stream that holds the events"`
-	SubjectPrefix   string        `toml:"subject_prefix" default:"fraiseql.mutation" env:"FRAISEQL_NATS_SUBJECT_PREFIX" doc:"subjects are <subject_prefix>.<entity>.<EVENT_TYPE>"`
-	ConsumerName    string        `toml:"consumer_name" default:"fraiseql_observer_worker" pattern:"^[A-Za-z0-9_-]{1,255}$" env:"FRAISEQL_NATS_CONSUMER_NAME" doc:"durable consumer; workers with one name share the work"`
-	CredentialsFile string        `toml:"credentials_file" doc:"file with the credentials of a user"`
-	TokenEnv        string        `toml:"token_env" doc:"environment variable that holds the token"`
-	TLSCA           string        `toml:"tls_ca" doc:"file with the certificates to trust"`
-	TLSCert         string        `toml:"tls_cert" doc:"file with the client certificate"`
-	TLSKey          string        `toml:"tls_key" doc:"file with the key of the client certificate"`
-	Embedded        bool          `toml:"embedded" default:"false" doc:"run a JetStream server inside this process"`
-	StoreDir        string        `toml:"store_dir" default:"./observer-data" doc:"where the embedded server keeps its data"`
-	JetStream       JetStream     `toml:"jetstream" doc:"the stream and its consumer"`
+	natsconn.Config
+
+	StreamName    string    `toml:"stream_name" default:"fraiseql_events" pattern:"^[A-Za-z0-9_-]{1,255}$" env:"FRAISEQL_NATS_STREAM_NAME" doc:"stream that holds the events"`
+	SubjectPrefix string    `toml:"subject_prefix" default:"fraiseql.mutation" env:"FRAISEQL_NATS_SUBJECT_PREFIX" doc:"subjects are <subject_prefix>.<entity>.<EVENT_TYPE>"`
+	ConsumerName  string    `toml:"consumer_name" default:"fraiseql_observer_worker" pattern:"^[A-Za-z0-9_-]{1,255}$" env:"FRAISEQL_NATS_CONSUMER_NAME" doc:"durable consumer; workers with one name share the work"`
+	Embedded      bool      `toml:"embedded" default:"false" doc:"run a JetStream server inside this process"`
+	StoreDir      string    `toml:"store_dir" default:"./observer-data" doc:"where the embedded server keeps its data"`
+	JetStream     JetStream `toml:"jetstream" doc:"the stream and its consumer"`
 }
 
 // JetStream is the [transport.nats.jetstream] table.

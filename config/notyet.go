@@ -16,42 +16,66 @@ var (
 		"performance.enable_caching": {"true"},
 		"observers.on_retry":         {"hold"},
 	}
-	notYetActions = []string{"slack", "email", "sql", "database", "publish", "cache"}
-	notYetKeys    = map[string][]string{ // of an action, by its type
-		"webhook": {"signing_secret_env", "cacheable", "rate_limit", "max_in_flight", "tls_ca", "tls_cert", "tls_key"},
+	notYetKeys = map[string][]string{ // of an action, by its type
+		"webhook": {"cacheable"},
 	}
 )
 
-// Tables that existing files have and that nothing of this version reads, but for one key. What stands there is checked,
-// and warned about.
+// Tables that existing files have and of which this version reads some keys at most. What stands there is checked, and
+// warned about.
 var unusedTables = []string{"redis", "smtp", "transport.nats", "transport.redis", "transport.bridge"}
 
-const usedKey = "transport.nats.jetstream.max_deliver"
+// usedKeys are keys in unusedTables that are read: always, or where an action of a type needs them.
+var usedKeys = map[string][]string{
+	"": {"transport.nats.jetstream.max_deliver"},
+	"publish": {
+		"transport.nats.url", "transport.nats.credentials_file", "transport.nats.token_env", "transport.nats.tls_ca", "transport.nats.tls_cert", "transport.nats.tls_key",
+		"redis.url", "redis.pool_size", "redis.connect_timeout_secs", "redis.command_timeout_secs",
+	},
+	"cache": {"redis.url", "redis.pool_size", "redis.connect_timeout_secs", "redis.command_timeout_secs"},
+	"email": {"smtp.host", "smtp.port", "smtp.tls", "smtp.from", "smtp.username_env", "smtp.password_env", "smtp.timeout_secs"},
+}
 
 // warnUnused warns about each unused table of the file and each variable that sets something in one.
 func (d *decoder) warnUnused() {
 	if d.opts.Needs != NeedsAll {
 		return
 	}
+	used := slices.Clone(usedKeys[""])
+	for _, o := range d.cfg.Observers {
+		for _, a := range o.Actions {
+			used = append(used, usedKeys[a.Type]...)
+		}
+	}
 	warned := map[string]bool{}
 	for _, s := range d.cfg.values.list {
 		table := outside(s.key)
-		if !d.cfg.Explicit(s.key) || s.key == usedKey || !isUnused(table) {
+		if !d.cfg.Explicit(s.key) || slices.Contains(used, s.key) || !isUnused(table) {
 			continue
 		}
 		if s.node.pos.Env != "" {
 			d.warn(s.node.pos, s.key, "has no effect in this version", "")
 			continue
 		}
-		message := "has no effect in this version"
-		if table == outside(usedKey) {
-			message += ", except max_deliver"
-		}
 		if !warned[table] {
-			d.warn(d.cfg.At(table), table, message, "")
+			d.warn(d.cfg.At(table), table, "has no effect in this version"+except(table, used), "")
 		}
 		warned[table] = true
 	}
+}
+
+// except names the keys of a table that are used.
+func except(table string, used []string) string {
+	var keys []string
+	for _, key := range used {
+		if name := strings.TrimPrefix(key, table+"."); outside(key) == table && !slices.Contains(keys, name) {
+			keys = append(keys, name)
+		}
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	return ", except " + strings.Join(keys, ", ")
 }
 
 func isUnused(table string) bool {

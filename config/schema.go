@@ -77,7 +77,11 @@ func (s schemaBuilder) key(f field, path string) object {
 	case f.typ.Kind() == reflect.Map:
 		o = object{"type": "object", "additionalProperties": s.scalar(field{typ: f.typ.Elem(), tag: f.tag})}
 	case f.typ.Kind() == reflect.Slice:
-		o = object{"type": "array", "items": s.scalar(field{typ: f.typ.Elem(), tag: f.tag})}
+		item := s.scalar(field{typ: f.typ.Elem(), tag: f.tag})
+		o = object{"type": "array", "items": item}
+		if f.single() {
+			o = object{"anyOf": []any{item, o}}
+		}
 	default:
 		o = s.scalar(f)
 	}

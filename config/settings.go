@@ -76,6 +76,12 @@ func (c *Config) Explicit(key string) bool {
 	return n != nil && n.pos != (Position{})
 }
 
+// Hidden reports whether the value of key holds what a ${…} was replaced with.
+func (c *Config) Hidden(key string) bool {
+	n := c.values.nodes[key]
+	return c.values.hidden[key] || n != nil && n.secret
+}
+
 // Setting is one key of the merged configuration.
 type Setting struct {
 	Key    string `json:"key"`

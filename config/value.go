@@ -30,6 +30,8 @@ func (d *decoder) list(dst reflect.Value, f field, n *node, path string) {
 	items := n.items
 	if n.loose && n.kind == kindText {
 		items = n.split()
+	} else if f.single() && n.kind == kindText {
+		items = []*node{n}
 	} else if n.kind != kindArray {
 		d.wrongKind(f, n, path)
 		return

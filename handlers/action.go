@@ -16,11 +16,42 @@ type Action interface {
 	Run(ctx context.Context, d *event.Delivery) error
 }
 
+// Previewer is an action that can show what it would send, and sends nothing then. The error is the one that Run would
+// return before it sends anything, such as for a field that a template misses.
+type Previewer interface {
+	Preview(d *event.Delivery) (Preview, error)
+}
+
+// Preview is what an action would send, with its secrets masked.
+type Preview struct {
+	Request string         `json:"request"` // such as "POST https://example.com/hooks"
+	Fields  []PreviewField `json:"fields"`  // headers, recipients, …
+	Body    string         `json:"body"`
+}
+
+// PreviewField is one header, recipient or the like.
+type PreviewField struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Checker is an action that can find out whether what it needs is there: a server that answers, a function that exists. It
+// changes nothing. detail says what was found, such as "localhost:587 answers".
+type Checker interface {
+	Check(ctx context.Context) (detail string, err error)
+}
+
 // Env is what the program gives to every action that it builds.
 type Env struct {
 	Logger *slog.Logger
 	// HTTP sends the requests of all actions; [NewHTTP] builds it.
 	HTTP *HTTP
+	// Servers are the operator's own; [NewServers] builds them.
+	Servers *Servers
 	// Timeout is the time for one attempt of an action that sets none.
 	Timeout time.Duration
+	// Hidden reports whether a key of the action's table holds a secret from the environment; nil: none does.
+	Hidden func(key string) bool
 }
+
+func (e Env) hides(key string) bool { return e.Hidden != nil && e.Hidden(key) }

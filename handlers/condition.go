@@ -24,8 +24,11 @@ type Condition struct {
 // CompileCondition compiles a condition: JMESPath over {event, data, before, changes}, where a bare number is a literal
 // and changed('field'), changed_to('field', value), changed_from('field', value) ask about changes. The error is a
 // [*SyntaxError].
-func CompileCondition(expr string) (*Condition, error) {
-	r, err := rewrite(expr)
+func CompileCondition(expr string) (*Condition, error) { return compileCondition(expr, nil) }
+
+// compileCondition compiles a condition that sees more names than the four.
+func compileCondition(expr string, variables []string) (*Condition, error) {
+	r, err := rewrite(expr, variables)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +36,11 @@ func CompileCondition(expr string) (*Condition, error) {
 	if err != nil {
 		return nil, r.explain(err)
 	}
-	return &Condition{path: path, fast: simple(r.tokens), own: r.sorts, functions: strings.Join(r.called, " or ")}, nil
+	c := &Condition{path: path, own: r.sorts, functions: strings.Join(r.called, " or ")}
+	if len(variables) == 0 {
+		c.fast = simple(r.tokens)
+	}
+	return c, nil
 }
 
 // Match reports whether the event fulfils the condition. Where the condition cannot be evaluated, because a function got
@@ -55,14 +62,14 @@ func (c *Condition) Eval(e *event.Event) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("evaluate condition: %w", err)
 	}
+	return c.search(view)
+}
+
+func (c *Condition) search(view map[string]any) (value any, err error) {
 	var roots any = view
 	if c.own {
 		roots = clone(view)
 	}
-	return c.search(roots)
-}
-
-func (c *Condition) search(roots any) (value any, err error) {
 	defer func() {
 		if recover() != nil { // such as where contains compares two objects
 			value, err = nil, fmt.Errorf("evaluate condition: %s got a value of the wrong type", c.functions)

@@ -20,6 +20,7 @@ type rewriter struct {
 	closes map[int]int // before this token, so many ")" that a "!" asked for
 	sorts  bool        // uses sort_by, which changes what it sorts
 	called []string    // functions that do not take every type
+	names  []string    // that stand for something at the root
 }
 
 // piece says that out from there on came from src; verbatim pieces are equal byte for byte.
@@ -47,8 +48,8 @@ const (
 )
 
 // rewrite returns the condition as go-jmespath takes it.
-func rewrite(src string) (*rewriter, error) {
-	r := &rewriter{src: src, closes: map[int]int{}, frames: []frame{{}}}
+func rewrite(src string, variables []string) (*rewriter, error) {
+	r := &rewriter{src: src, closes: map[int]int{}, frames: []frame{{}}, names: append(slices.Clip(variables), roots...)}
 	if len(src) > maxCondition {
 		return nil, r.fail(0, fmt.Sprintf("longer than %d bytes", maxCondition), "")
 	}

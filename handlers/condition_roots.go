@@ -29,8 +29,8 @@ func (r *rewriter) name(i int) error {
 		return r.fail(t.start, t.text+" is SQL", sqlWords[strings.ToLower(t.text)])
 	case r.endsValue(i): // go-jmespath says what is wrong with that
 		return nil
-	case atRoot && !slices.Contains(roots, t.value):
-		return r.fail(t.start, t.text+" is none of event, data, before, changes", r.meant(i))
+	case atRoot && !slices.Contains(r.names, t.value):
+		return r.fail(t.start, t.text+" is none of "+strings.Join(r.names, ", "), r.meant(i))
 	case !r.top().inner && i > 1 && prev.is(".") && r.tokens[i-2].value == "event" && !r.prev(i-2).is(".") && !slices.Contains(attributes, t.value):
 		hint := "it has " + strings.Join(attributes, ", ")
 		if near := suggest.Nearest(t.value, attributes); near != "" {
@@ -50,7 +50,7 @@ func (r *rewriter) meant(i int) string {
 		operator = r.prev(i)
 	}
 	ordered := operator.text != "==" && operator.text != "!="
-	switch near := suggest.Nearest(t.value, roots); {
+	switch near := suggest.Nearest(t.value, r.names); {
 	case t.text == "true" || t.text == "false" || t.text == "null":
 		return "write `" + t.text + "` between backticks"
 	case near != "":

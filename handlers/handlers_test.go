@@ -6,16 +6,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(receiverVariable) != "" {
 		serve()
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(testenv.MainWithLeakCheck(m))
 }
 
 // update is an event that changes an order.

@@ -2,10 +2,9 @@ package handlers
 
 import (
 	"context"
-	"crypto/tls"
 	"io"
 	"net"
-	"net/http"
+	"sync"
 	"time"
 
 	"github.com/fraiseql/observer/internal/http1"
@@ -29,14 +28,17 @@ type HTTPConfig struct {
 	Version     string // of the program, for User-Agent
 }
 
-// HTTP sends the requests of all actions over one pool of connections. It follows no redirect, asks no proxy, and speaks
-// HTTP/1.1, where a stuck connection holds up one request only.
+// HTTP sends the requests of all actions over one pool of connections. It follows no redirect and asks no proxy. Over TLS it
+// speaks HTTP/2 with servers that do.
 type HTTP struct {
 	plain     *http1.Transport
-	secure    secure // for what plain does not handle
 	guard     *Guard
 	dialer    net.Dialer
 	userAgent string
+	perHost   int // connections kept
+
+	mu     sync.Mutex // guards what follows
+	secure map[tlsFiles]*secure
 }
 
 // NewHTTP builds an HTTP; close it when no action runs any more.
@@ -55,24 +57,40 @@ func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 		guard:     cfg.Guard,
 		dialer:    net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second},
 		userAgent: "observer/" + cfg.Version,
+		perHost:   max(cfg.Concurrency, 1),
+		secure:    map[tlsFiles]*secure{},
 	}
-	h.plain = &http1.Transport{Dial: h.dial, MaxIdlePerHost: max(cfg.Concurrency, 1), IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaders}
-	h.secure.transport = &http.Transport{
-		DialContext:            h.dial,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    tlsTimeout,
-		DisableCompression:     true, // answers are thrown away
-		MaxIdleConnsPerHost:    max(cfg.Concurrency, 1),
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeaders,
-	}
+	h.plain = &http1.Transport{Dial: h.dial, MaxIdlePerHost: h.perHost, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaders}
 	return h, nil
 }
 
 // Close closes the connections that are kept.
 func (h *HTTP) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.plain.Close()
-	h.secure.transport.CloseIdleConnections()
+	for _, s := range h.secure {
+		s.transport.CloseIdleConnections()
+	}
+}
+
+// client sends the requests of one action. Actions with the same certificates share their connections.
+type client struct {
+	plain  *http1.Transport
+	secure *secure // for what plain does not handle
+}
+
+func (h *HTTP) client(files tlsFiles) (client, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.secure[files] == nil {
+		cfg, err := files.config()
+		if err != nil {
+			return client{}, err
+		}
+		h.secure[files] = newSecure(cfg, h.dial, h.perHost)
+	}
+	return client{h.plain, h.secure[files]}, nil
 }
 
 func (h *HTTP) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -88,8 +106,8 @@ func (h *HTTP) dial(ctx context.Context, network, address string) (net.Conn, err
 // send sends a request and returns its outcome. As soon as the status of the answer is known it counts; of the body, a
 // bounded part is read for a bounded time, so that the connection can be used again and that an error holds what the
 // receiver said.
-func (h *HTTP) send(ctx context.Context, r *http1.Request, limit time.Duration) error {
-	answer, err := h.do(ctx, r, limit)
+func (c client) send(ctx context.Context, r *http1.Request, limit time.Duration) error {
+	answer, err := c.do(ctx, r, limit)
 	if err != nil {
 		return requestError(ctx, err)
 	}
@@ -105,9 +123,9 @@ func (h *HTTP) send(ctx context.Context, r *http1.Request, limit time.Duration) 
 	return statusError(answer, said)
 }
 
-func (h *HTTP) do(ctx context.Context, r *http1.Request, limit time.Duration) (*http1.Answer, error) {
+func (c client) do(ctx context.Context, r *http1.Request, limit time.Duration) (*http1.Answer, error) {
 	if http1.Handles(r.URL) {
-		return h.plain.Do(ctx, r, limit)
+		return c.plain.Do(ctx, r, limit)
 	}
-	return h.secure.do(ctx, r, limit)
+	return c.secure.do(ctx, r, limit)
 }

@@ -38,7 +38,7 @@ func (d Definition) NewConfig() any { return d.config() }
 
 // Builtin lists the types of action that come with the program.
 func Builtin() []Definition {
-	return []Definition{Define("webhook", NewWebhook), Define("log", NewLog)}
+	return []Definition{Define("webhook", NewWebhook), Define("slack", NewSlack), Define("log", NewLog)}
 }
 
 // Registry holds the known types of action.

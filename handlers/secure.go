@@ -3,7 +3,11 @@ package handlers
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -16,8 +20,59 @@ type secure struct {
 	transport *http.Transport
 }
 
+// HTTP/2 puts all requests to a server on one connection: whether it still stands is asked when nothing comes.
+const (
+	pingAfter   = 10 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+func newSecure(cfg *tls.Config, dial func(ctx context.Context, network, address string) (net.Conn, error), perHost int) *secure {
+	return &secure{&http.Transport{
+		DialContext:            dial,
+		TLSClientConfig:        cfg,
+		TLSHandshakeTimeout:    tlsTimeout,
+		DisableCompression:     true, // answers are thrown away
+		MaxIdleConnsPerHost:    perHost,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeaders,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}}
+}
+
+// tlsFiles are the certificates of one action.
+type tlsFiles struct{ ca, cert, key string }
+
+func (f tlsFiles) config() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.ca != "" {
+		text, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, &KeyError{Key: "tls_ca", Err: err}
+		}
+		if cfg.RootCAs = x509.NewCertPool(); !cfg.RootCAs.AppendCertsFromPEM(text) {
+			return nil, &KeyError{Key: "tls_ca", Err: errors.New("holds no certificate in PEM form")}
+		}
+	}
+	if f.cert == "" && f.key == "" {
+		return cfg, nil
+	}
+	if f.cert == "" || f.key == "" {
+		return nil, &KeyError{Key: "tls_cert", Err: errors.New("tls_cert and tls_key belong together"), Hint: "set both or none"}
+	}
+	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		return &pair, err
+	}
+	if _, err := load(nil); err != nil {
+		return nil, &KeyError{Key: "tls_cert", Err: err}
+	}
+	cfg.GetClientCertificate = load // for each connection, since certificates are renewed
+	return cfg, nil
+}
+
 // do is [http1.Transport.Do].
-func (s secure) do(ctx context.Context, r *http1.Request, limit time.Duration) (*http1.Answer, error) {
+func (s *secure) do(ctx context.Context, r *http1.Request, limit time.Duration) (*http1.Answer, error) {
 	attempt, cancel := context.WithCancel(ctx)
 	clock := time.AfterFunc(limit, cancel)
 	resp, err := s.transport.RoundTrip(netRequest(attempt, r)) //nolint:bodyclose // the answer closes it

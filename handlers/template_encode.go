@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"encoding/json"
+	"strings"
+	"unicode"
 
 	"github.com/fraiseql/observer/event"
 )
@@ -27,9 +29,32 @@ func (t *Template) encode(b []byte, raw string, quoted bool) ([]byte, error) {
 			return nil, errControl
 		}
 		return append(b, value...), nil
+	case Slack:
+		return append(b, slackText.Replace(text(raw))...), nil
+	case Subject:
+		return append(b, oneLine(text(raw))...), nil
+	case KeyPattern:
+		return append(b, keyText.Replace(text(raw))...), nil
 	default:
 		return append(b, text(raw)...), nil
 	}
+}
+
+var (
+	// https://docs.slack.dev/messaging/formatting-message-text#escaping
+	slackText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+	// https://redis.io/docs/latest/commands/keys
+	keyText = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, "^", `\^`, "-", `\-`)
+)
+
+// oneLine writes a space in the place of each control character.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // text is how a JSON value reads inside text: null is nothing, an object or a list is its JSON.

@@ -97,7 +97,7 @@ func TestTemplateSyntaxErrors(t *testing.T) {
 		"no root":                    {`{"a": {{ dta.x }}}`, "dta is none of event, data, before, changes", 1, 10},
 		"an unknown attribute":       {`{{ event.name }}`, "an event has no name", 1, 4},
 		"a dot in front":             {`{{ .data.x }}`, "not a placeholder", 1, 4},
-		"a statement":                {`{{ if data.x }}`, "not a placeholder", 1, 4},
+		"a statement":                {`{{ with data.x }}`, "not a placeholder", 1, 4},
 		"nothing":                    {`{{ }}`, "not a placeholder", 1, 3},
 		"a default that is none":     {`{{ data.x | default n/a }}`, "a default is text in double quotes", 1, 21},
 		"an unknown function":        {`{{ data.x | upper }}`, "not a placeholder", 1, 4},

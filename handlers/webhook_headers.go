@@ -20,6 +20,7 @@ type headers struct {
 	templates map[string]*Template
 	list      []http1.Field // fixed, by name
 	dynamic   []namedTemplate
+	signer    *signer // nil: unsigned
 }
 
 type namedTemplate struct {
@@ -104,8 +105,8 @@ func (h *headers) arrange() {
 }
 
 // of returns the headers for a delivery. Our own come last.
-func (h *headers) of(d *event.Delivery) ([]http1.Field, error) {
-	all := make([]http1.Field, 0, len(h.list)+len(h.dynamic)+3)
+func (h *headers) of(d *event.Delivery, body []byte) ([]http1.Field, error) {
+	all := make([]http1.Field, 0, len(h.list)+len(h.dynamic)+4)
 	all = append(all, h.list...)
 	for _, t := range h.dynamic {
 		value, err := t.Render(d.Event)
@@ -114,11 +115,15 @@ func (h *headers) of(d *event.Delivery) ([]http1.Field, error) {
 		}
 		all = append(all, http1.Field{Name: t.name, Value: string(value)})
 	}
-	id := d.ID()
-	return append(all,
+	id, now := d.ID(), timestamp()
+	all = append(all,
 		http1.Field{Name: "Webhook-Id", Value: id},
 		http1.Field{Name: "Idempotency-Key", Value: id},
-		http1.Field{Name: "Webhook-Timestamp", Value: timestamp()}), nil
+		http1.Field{Name: "Webhook-Timestamp", Value: now})
+	if h.signer != nil {
+		all = append(all, http1.Field{Name: "Webhook-Signature", Value: h.signer.sign(id, now, body)})
+	}
+	return all, nil
 }
 
 // bodyPosition says how the body is encoded: as its Content-Type says, which is JSON where none is given.

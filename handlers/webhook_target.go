@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/secret"
 )
 
 // target is the address of a webhook. Its scheme and host are the operator's; only what follows may come from a row.
@@ -15,26 +16,36 @@ type target struct {
 	origin   string    // scheme and host, which is all that errors show
 	fixed    *url.URL  // the whole address when template is nil
 	template *Template // nil when there is no placeholder
+	hidden   bool      // the address came from the environment, as a secret does
 }
 
-func newTarget(cfg *WebhookConfig, guard *Guard) (*target, error) {
-	key, raw := "url", cfg.URL.Reveal()
-	if raw == "" && cfg.URLEnv != "" {
-		key = "url_env"
-		if raw = os.Getenv(cfg.URLEnv); raw == "" {
-			return nil, &KeyError{Key: key, Err: errors.New("the environment variable " + cfg.URLEnv + " is not set"), Hint: "set it"}
+// addressKeys are the two keys of which one gives the address of an action.
+type addressKeys struct {
+	key      string
+	url      secret.String
+	envKey   string
+	variable string
+}
+
+func newTarget(keys addressKeys, env Env) (*target, error) {
+	key, raw := keys.key, keys.url.Reveal()
+	if raw == "" && keys.variable != "" {
+		key = keys.envKey
+		if raw = os.Getenv(keys.variable); raw == "" {
+			return nil, &KeyError{Key: key, Err: errors.New("the environment variable " + keys.variable + " is not set"), Hint: "set it"}
 		}
 	}
 	if raw == "" {
-		return nil, &KeyError{Key: key, Err: errors.New("is missing"), Hint: "add url or url_env"}
+		return nil, &KeyError{Key: key, Err: errors.New("is missing"), Hint: "add " + keys.key + " or " + keys.envKey}
 	}
 	t, err := parseTarget(raw)
 	if err != nil {
 		return nil, &KeyError{Key: key, Err: err, Hint: "write https://host/path"}
 	}
-	if err := guard.refuses(t.fixed.Hostname()); err != nil {
+	if err := env.HTTP.guard.refuses(t.fixed.Hostname()); err != nil {
 		return nil, &KeyError{Key: key, Err: err}
 	}
+	t.hidden = key == keys.envKey || env.hides(key)
 	return t, nil
 }
 
@@ -69,7 +80,7 @@ func hasAuthority(p part) bool {
 func sampleURL(t *Template) string {
 	var b strings.Builder
 	for _, p := range t.parts {
-		if p.path != nil {
+		if p.kind == valuePart {
 			b.WriteByte('x')
 		}
 		b.WriteString(p.literal)
@@ -106,6 +117,18 @@ func (t *target) of(e *event.Event) (*url.URL, error) {
 		return nil, event.Permanent(event.WithClass(errors.New("render url: a value in its path is not allowed there"), "template"))
 	}
 	return u, nil
+}
+
+// shown is an address as an explanation prints it.
+func (t *target) shown(u *url.URL) string {
+	if t.hidden {
+		return t.origin + "/" + secret.Mask
+	}
+	open := *u
+	if u.User != nil {
+		open.User = url.User(secret.Mask)
+	}
+	return open.String()
 }
 
 // climbs reports whether the path holds "." or "..", which servers resolve to another resource.

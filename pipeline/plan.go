@@ -57,6 +57,7 @@ func compileAction(cfg *config.Config, registry *handlers.Registry, env handlers
 	if a.Config == nil {
 		return nil, nil // reported when the file was read
 	}
+	env.Hidden = func(name string) bool { return cfg.Hidden(key + "." + name) }
 	run, err := registry.New(a.Type, a.Config, env)
 	if err == nil {
 		return run, nil
