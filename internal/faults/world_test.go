@@ -67,6 +67,7 @@ type settings struct {
 	instance string // shows in the receiver's requests
 	start    string // start_from
 	shutdown string // shutdown_timeout
+	timeout  int    // timeout_ms
 	retry    string // lines of [observers.retry]
 	deadly   bool   // events may end the process
 }
@@ -93,7 +94,7 @@ entity = "*"
 type = "webhook"
 name = "notify"
 url = "http://%s/hook?instance=%s"
-timeout_ms = 5000
+timeout_ms = %d
 [observers.retry]
 %s
 `
@@ -110,6 +111,9 @@ func (w *world) config(t *testing.T, s settings) string {
 	if s.shutdown == "" {
 		s.shutdown = "10s"
 	}
+	if s.timeout == 0 {
+		s.timeout = 5000
+	}
 	if s.instance == "" {
 		s.instance = "one"
 	}
@@ -118,7 +122,7 @@ func (w *world) config(t *testing.T, s settings) string {
 		middleware = `"deadly"`
 	}
 	name := filepath.Join(w.dir, s.instance+".toml")
-	text := fmt.Sprintf(configuration, s.url, s.start, concurrency, s.shutdown, middleware, w.receiver.addr, s.instance, s.retry)
+	text := fmt.Sprintf(configuration, s.url, s.start, concurrency, s.shutdown, middleware, w.receiver.addr, s.instance, s.timeout, s.retry)
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	return name
 }
