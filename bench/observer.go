@@ -22,9 +22,9 @@ func observe(s spec) int {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2
 	}
-	code := cmd.Main(cmd.WithAction(handlers.Define("noop", func(*struct{}, handlers.Env) (handlers.Action, error) {
+	code := cmd.Main(cmd.WithAction("noop", func(*struct{}, handlers.Env) (handlers.Action, error) {
 		return newNoop(s), nil
-	})))
+	}))
 	if err := stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2

@@ -9,7 +9,7 @@ import (
 )
 
 // actionEnv returns what the actions of cfg are built with. The caller closes its HTTP and Servers when none runs any more.
-func (p *program) actionEnv(cfg *config.Config, log *slog.Logger) (handlers.Env, error) {
+func (p *program) actionEnv(cfg *config.Config, log *slog.Logger, offline bool) (handlers.Env, error) {
 	guard, err := handlers.NewGuard(cfg.Security)
 	if err != nil {
 		return handlers.Env{}, err
@@ -22,15 +22,15 @@ func (p *program) actionEnv(cfg *config.Config, log *slog.Logger) (handlers.Env,
 		return handlers.Env{}, err
 	}
 	return handlers.Env{
-		Logger: log, HTTP: http, Servers: handlers.NewServers(servers(cfg)),
+		Logger: log, HTTP: http, Servers: handlers.NewServers(servers(cfg, offline)),
 		Timeout: time.Duration(perf.ConcurrentTimeoutMS) * time.Millisecond,
 	}, nil
 }
 
 // servers says which of the operator's servers cfg names.
-func servers(cfg *config.Config) handlers.ServersConfig {
+func servers(cfg *config.Config, offline bool) handlers.ServersConfig {
 	s := handlers.ServersConfig{
-		SMTP: cfg.SMTP, Concurrency: cfg.Performance.MaxConcurrency * cfg.Performance.MaxConcurrentActions,
+		SMTP: cfg.SMTP, Concurrency: cfg.Performance.MaxConcurrency * cfg.Performance.MaxConcurrentActions, Offline: offline,
 	}
 	if cfg.Transport.Transport == "postgres" {
 		s.Postgres = cfg.Transport.Postgres.URL
@@ -38,7 +38,7 @@ func servers(cfg *config.Config) handlers.ServersConfig {
 	if cfg.Explicit("redis") || cfg.Explicit("redis.url") {
 		s.Redis = &cfg.Redis
 	}
-	if cfg.Explicit("transport.nats") || cfg.Explicit("transport.nats.url") {
+	if cfg.Transport.Transport == "nats" || cfg.Explicit("transport.nats") || cfg.Explicit("transport.nats.url") {
 		s.NATS = &cfg.Transport.NATS.Config
 	}
 	return s

@@ -11,6 +11,7 @@ import (
 // compiled is a configuration made ready to run, as [config.Load] does it on the way.
 type compiled struct {
 	program *program
+	offline bool // nothing will connect
 	log     *slog.Logger
 	env     handlers.Env
 	plan    *pipeline.Plan
@@ -24,7 +25,7 @@ func (c *compiled) check(cfg *config.Config) (problems []config.Problem) {
 		forActions.Security = handlers.SecurityConfig{PrivateNetworks: "always", AllowCIDRs: []string{"0.0.0.0/0", "::/0"}}
 	}
 	var err error
-	if c.env, err = c.program.actionEnv(&forActions, c.log); err != nil {
+	if c.env, err = c.program.actionEnv(&forActions, c.log, c.offline); err != nil {
 		return []config.Problem{cfg.Problem("observers", err.Error(), "")}
 	}
 	c.plan, problems = pipeline.Compile(cfg, c.program.registry, c.env)

@@ -66,7 +66,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(run.Flags())
 	root.AddCommand(run, p.migrateCommand(), p.captureCommand(), p.checkpointCommand(), p.emitCommand(), p.evalCommand(),
 		p.dlqCommand(), p.versionCommand(), p.schemaCommand(),
-		later("explain", "observer eval CONDITION --event FILE evaluates one condition"),
+		p.explainCommand(),
 		later("status", "ask the admin address: /readyz and /metrics"))
 	root.SetIn(p.in)
 	root.SetOut(p.out)

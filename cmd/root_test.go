@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -12,11 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
-
-	"github.com/fraiseql/observer/event"
-	"github.com/fraiseql/observer/handlers"
 )
 
 const quickstart = `
@@ -40,7 +35,6 @@ func TestMistakesOnTheCommandLineExitWithTwo(t *testing.T) {
 		says []string
 	}{
 		"a misspelt command":               {[]string{"migrat"}, []string{`unknown command "migrat"`, "migrate"}},
-		"a command of a later version":     {[]string{"explain", "--event", "-"}, []string{"explain is not in this version", "observer eval"}},
 		"another one, with its help":       {[]string{"status", "--help"}, []string{"status is not in this version", "/readyz"}},
 		"a misspelt subcommand":            {[]string{"dlq", "lst"}, []string{`no subcommand "lst"`, "did you mean list?"}},
 		"an unknown subcommand":            {[]string{"capture", "explode"}, []string{"add, list, remove"}},
@@ -131,55 +125,6 @@ func TestTheProgramAlonePrintsItsHelp(t *testing.T) {
 	}
 }
 
-func TestTheTeamsActionsAndMiddlewareAreKnown(t *testing.T) {
-	t.Parallel()
-	type pagerConfig struct {
-		Service string `toml:"service" required:"true"`
-	}
-	build := func(cfg *pagerConfig, _ handlers.Env) (handlers.Action, error) { return pager{cfg.Service}, nil }
-	action := WithAction(handlers.Define("pager", build))
-	audit := WithMiddleware("audit", func(next message.HandlerFunc) message.HandlerFunc { return next })
-	cfg := file(t, "observer.toml", `
-[transport]
-transport = "in_memory"
-
-[pipeline]
-middleware = ["audit"]
-
-[[observers]]
-entity = "Order"
-
-[[observers.actions]]
-type = "pager"
-service = "orders"
-`)
-	t.Run("once registered", func(t *testing.T) {
-		t.Parallel()
-		r := observerWith(t, "", []Option{action, audit}, "run", "--config", cfg, "--validate")
-		require.Zero(t, r.code, r.err)
-	})
-	t.Run("not otherwise", func(t *testing.T) {
-		t.Parallel()
-		r := observer(t, "", "run", "--config", cfg, "--validate")
-		require.Equal(t, exitUsage, r.code)
-		require.Contains(t, r.err+r.out, "pager")
-		require.Contains(t, r.err+r.out, "audit")
-	})
-	for name, options := range map[string][]Option{
-		"an action twice":               {action, action},
-		"middleware twice":              {audit, audit},
-		"middleware without a name":     {WithMiddleware("", func(next message.HandlerFunc) message.HandlerFunc { return next })},
-		"middleware without a function": {WithMiddleware("audit", nil)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := observerWith(t, "", options, "version")
-			require.Equal(t, exitRuntime, r.code)
-			require.Contains(t, r.err, "error: ")
-		})
-	}
-}
-
 func TestInputThatHoldsNoEventExitsWithTwo(t *testing.T) {
 	t.Parallel()
 	cfg := file(t, "observer.toml", quickstart)
@@ -234,10 +179,6 @@ func TestAHangupDoesNotEndARun(t *testing.T) {
 	require.Contains(t, out.String(), "1 delivered")
 	require.Contains(t, errOut.String(), "SIGHUP is not used in this version: restart to reload")
 }
-
-type pager struct{ service string }
-
-func (pager) Run(context.Context, *event.Delivery) error { return nil }
 
 func TestOutputThatCannotBeWrittenIsAnError(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,9 @@ const orchestratorGrace = 30 * time.Second
 func (d *decoder) check() {
 	d.checkPostgres()
 	d.checkNATS()
+	if err := d.cfg.Redis.Check(); err != nil {
+		d.wrong("redis.url", err.Error(), "")
+	}
 	d.checkAdmin()
 	d.checkNetworks()
 	if d.cfg.Performance.ShutdownTimeout >= orchestratorGrace {
@@ -92,6 +95,9 @@ func looksLikeDSN(s string) bool {
 
 func (d *decoder) checkNATS() {
 	n := &d.cfg.Transport.NATS
+	if err := n.Config.Check(); err != nil {
+		d.wrong("transport.nats.url", err.Error(), "")
+	}
 	if (n.TLSCert == "") != (n.TLSKey == "") {
 		d.wrong("transport.nats.tls_cert", "tls_cert and tls_key belong together", "set both or none")
 	}

@@ -3,18 +3,19 @@ package config
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 var reference = regexp.MustCompile(`\$\$\{|\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$\{`)
 
-// expand replaces every ${NAME} in the texts below n from the environment. report is told what cannot be replaced.
-func expand(n *node, path string, report func(n *node, path, message, hint string)) {
+// expand replaces every ${NAME} in the texts below n from the environment, and reports what cannot be replaced.
+func (d *decoder) expand(n *node, path string) {
 	for _, key := range n.keys() {
-		expand(n.table[key], join(path, key), report)
+		d.expand(n.table[key], join(path, key))
 	}
 	for i, item := range n.items {
-		expand(item, at(path, i), report)
+		d.expand(item, at(path, i))
 	}
 	text, ok := n.raw.(string)
 	if !ok || n.kind != kindText {
@@ -26,14 +27,23 @@ func expand(n *node, path string, report func(n *node, path, message, hint strin
 		case ref == "$${":
 			return "${"
 		case ref == "${":
-			report(n, path, `has "${" without a variable name`, "write ${NAME}, or $${ for a literal ${")
+			d.report(n, path, `has "${" without a variable name`, "write ${NAME}, or $${ for a literal ${")
+			return ""
+		case !set && d.opts.Needs == NeedsNothing && isServers(path):
+			n.bad = true // no value, and nothing to say about it
 			return ""
 		case !set:
-			report(n, path, "the environment variable "+name+" is not set", "set "+name+", or write $${"+name+"} for a literal text")
+			d.report(n, path, "the environment variable "+name+" is not set", "set "+name+", or write $${"+name+"} for a literal text")
 			return ""
 		default:
 			n.secret, n.loose = true, true
 			return value
 		}
 	})
+}
+
+// isServers reports whether a key is about servers, which a command that needs none leaves alone.
+func isServers(path string) bool {
+	table, _, _ := strings.Cut(path, ".")
+	return slices.Contains([]string{"transport", "redis", "smtp", "admin"}, table)
 }

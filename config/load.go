@@ -28,7 +28,7 @@ type Needs int
 const (
 	NeedsAll      Needs = iota // run: everything, also the variables that *_env keys name
 	NeedsDatabase              // migrate, capture, dlq: the database
-	NeedsNothing               // eval, explain: only that the file is right
+	NeedsNothing               // eval, explain: only that the file is right; a ${NAME} that is not set is none of its business where servers are configured
 )
 
 // maxFileSize is far beyond any real file; it keeps a wrong path, such as a device, from filling the memory.
@@ -78,7 +78,7 @@ func load(file string, data []byte, opts Options) (*Config, error) {
 		return nil, &Problems{List: []Problem{*syntax}}
 	}
 	d := &decoder{opts: opts, cfg: &Config{File: file, values: newSettings()}, blamed: map[string]bool{}, misspelt: map[string]bool{}}
-	expand(doc, "", d.report)
+	d.expand(doc, "")
 	d.modernize(doc)
 	var err error
 	if d.merged, err = merge(doc); err != nil {

@@ -21,7 +21,7 @@ func (e *Event) Raw(path ...string) (raw string, ok bool) {
 	}
 	if path[0] == "event" {
 		if len(path) == 1 {
-			return string(e.JSON()), true
+			return textOf(e.JSON()), true
 		}
 		if raw, ok := e.attribute(path[1]); ok {
 			return Within(raw, path[2:])
@@ -78,14 +78,14 @@ type rawField struct {
 	key, raw string
 }
 
-func (t *topLevel) find(raw json.RawMessage, path []string) (string, bool) {
+func (t *topLevel) find(image json.RawMessage, path []string) (string, bool) {
 	if len(path) == 0 {
-		if raw == nil {
-			return "null", true
+		if raw := strings.TrimSpace(textOf(image)); raw != "" {
+			return raw, true
 		}
-		return string(raw), true
+		return "null", true
 	}
-	t.once.Do(func() { t.fields = rawFields(raw) })
+	t.once.Do(func() { t.fields = rawFields(image) })
 	name, rest := path[0], path[1:]
 	for i := len(t.fields) - 1; i >= 0; i-- { // of a key that is there twice, the last counts; conditions are why this is no iterator
 		if f := &t.fields[i]; f.key == name {
@@ -98,8 +98,8 @@ func (t *topLevel) find(raw json.RawMessage, path []string) (string, bool) {
 	return "", false
 }
 
-func rawFields(raw json.RawMessage) []rawField {
-	doc := gjson.Parse(textOf(raw))
+func rawFields(image json.RawMessage) []rawField {
+	doc := gjson.Parse(textOf(image))
 	if !doc.IsObject() {
 		return nil
 	}
@@ -146,8 +146,11 @@ func element(list gjson.Result, name string) (raw string, ok bool) {
 	return raw, ok
 }
 
-// textOf returns an image as a string without copying it, which is safe since images never change.
-func textOf(raw json.RawMessage) string {
+// Value decodes valid JSON as conditions see it: numbers are float64, and infinite where that ends.
+func Value(raw string) (any, error) { return unmarshal([]byte(raw)) }
+
+// textOf returns JSON of an event as a string without copying it, which is safe since it never changes.
+func textOf(raw []byte) string {
 	return unsafe.String(unsafe.SliceData(raw), len(raw)) //nolint:gosec // see above
 }
 

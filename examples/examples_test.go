@@ -4,6 +4,7 @@ package examples
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"io/fs"
@@ -160,6 +161,56 @@ func TestTheReceiverShowsWhatArrives(t *testing.T) {
 	require.Error(t, receiver.Wait())
 }
 
+// TestATeamsProgramsDoWhatTheirConfigurationSays runs the command in the first lines of each configuration, as a person
+// would, and looks for the output that stands below it.
+func TestATeamsProgramsDoWhatTheirConfigurationSays(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"custom-action", "custom-middleware"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program, err := os.ReadFile(filepath.Join(name, "main.go"))
+			require.NoError(t, err)
+			require.Less(t, strings.Count(string(program), "\n"), 60, "lines that a newcomer has to read")
+			cfg, err := os.ReadFile(filepath.Join(name, "observer.toml"))
+			require.NoError(t, err)
+			var indented []string
+			for line := range strings.Lines(string(cfg)) {
+				if text, ok := strings.CutPrefix(line, "#   "); ok {
+					indented = append(indented, strings.TrimSpace(text))
+				}
+			}
+			require.Len(t, indented, 4, "a command, two lines of the log, the summary")
+			cmd := shell(t.Context(), "..", indented[0])
+			var log strings.Builder
+			cmd.Stderr = &log
+			summary, err := cmd.Output()
+			require.NoError(t, err, log.String())
+			require.Contains(t, log.String(), indented[1]+"\n")
+			require.Contains(t, log.String(), indented[2]+"\n")
+			require.True(t, strings.HasPrefix(string(summary), indented[3]+" in "), string(summary))
+		})
+	}
+}
+
+func TestTheMistakeThatACustomActionNamesIsTold(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("custom-action/observer.toml")
+	require.NoError(t, err)
+	for name, test := range map[string]struct{ old, wrong, says string }{
+		"a misspelt key":          {"\nlimit =", "\nlimt =", `21:1: observers[0].actions[0].limt: unknown key (did you mean "limit"?)`},
+		"a path with a gap in it": {"customer.name", "customer..name", `22:18: observers[0].actions[0].customer_field: has an empty part (write a path such as "customer.name")`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := filepath.Join(t.TempDir(), "observer.toml")
+			require.NoError(t, os.WriteFile(cfg, []byte(strings.Replace(string(text), test.old, test.wrong, 1)), 0o600))
+			output, err := exec.CommandContext(t.Context(), "go", "run", "./custom-action", "run", "--config", cfg, "--validate").CombinedOutput()
+			require.Error(t, err)
+			require.Contains(t, string(output), cfg+":"+test.says)
+		})
+	}
+}
+
 func TestEveryExampleIsValid(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.toml")
@@ -167,9 +218,29 @@ func TestEveryExampleIsValid(t *testing.T) {
 	require.NotEmpty(t, files)
 	for _, file := range files {
 		cmd := exec.CommandContext(t.Context(), "go", "run", "../cmd/observer", "--config", file, "--validate")
-		cmd.Env = append(os.Environ(), "DATABASE_URL=postgres://app:secret@localhost:5432/shop")
+		cmd.Env = append(os.Environ(), "DATABASE_URL=postgres://app:secret@localhost:5432/shop", "SLACK_WEBHOOK_URL=https://hooks.slack.com/services/x",
+			"WEBHOOK_SECRET=whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 32)))
 		output, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s: %s", file, output)
 		require.NotContains(t, string(output), "warning", file)
+	}
+}
+
+// TestTheExplanationInTheREADME runs the command of the README: what stands below it there is what it prints, with lines left
+// out.
+func TestTheExplanationInTheREADME(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(text), "\n## Why did it fire, or not?\n")
+	shown := regexp.MustCompile("(?s)```\n(UPDATE.*?)```").FindStringSubmatch(rest)
+	require.NotNil(t, shown)
+	printed, err := shell(t.Context(), "..", commands(t, "Why did it fire, or not?")[0]).Output()
+	require.NoError(t, err)
+	lines := strings.Split(string(printed), "\n")
+	for line := range strings.Lines(shown[1]) {
+		at := slices.Index(lines, strings.TrimSuffix(line, "\n"))
+		require.GreaterOrEqual(t, at, 0, "it does not print, or not here: %s", line)
+		lines = lines[at+1:]
 	}
 }

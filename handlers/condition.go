@@ -18,7 +18,8 @@ type Condition struct {
 	fast test // the same condition without decoding the event; nil where it is not simple enough
 	own  bool // evaluates on a copy of its own, because sort_by sorts in place
 
-	functions string // that it calls and that do not take every type, for errors
+	functions string     // that it calls and that do not take every type, for errors
+	reads     [][]string // root and field of each path that starts at a root: what evaluating it costs
 }
 
 // CompileCondition compiles a condition: JMESPath over {event, data, before, changes}, where a bare number is a literal
@@ -36,10 +37,8 @@ func compileCondition(expr string, variables []string) (*Condition, error) {
 	if err != nil {
 		return nil, r.explain(err)
 	}
-	c := &Condition{path: path, own: r.sorts, functions: strings.Join(r.called, " or ")}
-	if len(variables) == 0 {
-		c.fast = simple(r.tokens)
-	}
+	c := &Condition{path: path, own: r.sorts, functions: strings.Join(r.called, " or "), reads: r.reads}
+	c.fast = simple(r.tokens, variables)
 	return c, nil
 }
 
@@ -50,7 +49,7 @@ func (c *Condition) Match(e *event.Event) (bool, error) {
 	case c == nil:
 		return true, nil
 	case c.fast != nil:
-		return c.fast(e), nil
+		return c.fast(e, nil), nil
 	}
 	value, err := c.Eval(e)
 	return err == nil && truthy(value), err

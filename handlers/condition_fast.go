@@ -1,21 +1,22 @@
 package handlers
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/fraiseql/observer/event"
 )
 
-// test is a condition that reads the event's raw JSON. With a hundred observers on one entity, most conditions are false,
-// and decoding rows for them would cost more than everything else.
-type test func(e *event.Event) bool
+// test is a condition that reads the raw JSON of the event, and of the variables around it in a template. With a hundred
+// observers on one entity, most conditions are false, and decoding rows for them would cost more than everything else.
+type test func(e *event.Event, vars *variable) bool
 
 // simple compiles what most conditions are (comparisons of fields with literals or other fields, the changed… functions,
 // joined by &&, || and !), and returns nil for anything else. The tokens are known to be a valid condition, so whatever
 // this parser does not expect is left to go-jmespath.
-func simple(tokens []token) test {
-	p := &simpleParser{tokens: tokens}
+func simple(tokens []token, variables []string) test {
+	p := &simpleParser{tokens: tokens, variables: variables}
 	t := p.or()
 	if p.failed || p.token().kind != tokenEnd {
 		return nil
@@ -24,9 +25,10 @@ func simple(tokens []token) test {
 }
 
 type simpleParser struct {
-	tokens []token
-	at     int
-	failed bool
+	tokens    []token
+	variables []string
+	at        int
+	failed    bool
 }
 
 func (p *simpleParser) token() token { return p.tokens[p.at] }
@@ -49,7 +51,7 @@ func (p *simpleParser) or() test {
 	t := p.and()
 	for p.take("||") {
 		left, right := t, p.and()
-		t = func(e *event.Event) bool { return left(e) || right(e) }
+		t = func(e *event.Event, vars *variable) bool { return left(e, vars) || right(e, vars) }
 	}
 	return t
 }
@@ -58,7 +60,7 @@ func (p *simpleParser) and() test {
 	t := p.not()
 	for p.take("&&") {
 		left, right := t, p.not()
-		t = func(e *event.Event) bool { return left(e) && right(e) }
+		t = func(e *event.Event, vars *variable) bool { return left(e, vars) && right(e, vars) }
 	}
 	return t
 }
@@ -72,7 +74,7 @@ func (p *simpleParser) not() test {
 		negated = func(bool) test { return p.not() }
 	}
 	t := negated(false) // "!" binds closer than a comparison
-	return func(e *event.Event) bool { return !t(e) }
+	return func(e *event.Event, vars *variable) bool { return !t(e, vars) }
 }
 
 // part reads a condition in brackets, a changed… function, or a value, which may be compared with another.
@@ -96,25 +98,28 @@ func (p *simpleParser) part(compared bool) test {
 		if t := textTest(left, right, symbol); t != nil {
 			return t
 		}
-		return func(e *event.Event) bool { return compare(left.of(e), right.of(e)) }
+		return func(e *event.Event, vars *variable) bool { return compare(left.of(e, vars), right.of(e, vars)) }
 	}
-	return func(e *event.Event) bool { return left.of(e).truthy() }
+	return func(e *event.Event, vars *variable) bool { return left.of(e, vars).truthy() }
 }
 
 // textTest is the comparison of a field with text, the most frequent of all, on the raw JSON; nil for any other.
 func textTest(field, text *operand, symbol string) test {
-	if text == nil || field.path == nil || text.path != nil || text.literal.kind != kindText || symbol != "==" && symbol != "!=" {
+	if text == nil || field.path == nil || field.attribute != nil || text.path != nil || text.literal.kind != kindText || symbol != "==" && symbol != "!=" {
 		return nil
 	}
-	path, want, equal := field.path, text.literal.text, symbol == "=="
+	want, equal := text.literal.text, symbol == "=="
 	quoted, odd := `"`+want+`"`, strings.ContainsAny(want, `\"`) || strings.ContainsRune(want, utf8.RuneError)
-	return func(e *event.Event) bool {
-		raw, _ := e.Raw(path...)
-		if raw == quoted && !odd {
-			return equal
-		}
-		if !odd && strings.IndexByte(raw, '\\') < 0 { // then other bytes are other text
-			return !equal
+	return func(e *event.Event, vars *variable) bool {
+		raw := field.raw(e, vars)
+		if !odd {
+			escape := strings.IndexByte(raw, '\\')
+			switch {
+			case raw == quoted:
+				return equal
+			case escape < 0 || !strings.HasPrefix(quoted, raw[:escape]): // other bytes are other text
+				return !equal
+			}
 		}
 		v := valueOf(raw)
 		return (v.kind == kindText && v.text == want) == equal
@@ -131,13 +136,15 @@ func (p *simpleParser) change() test {
 	p.at += 3
 	if side == "" {
 		p.need(")")
-		return func(e *event.Event) bool { return changed(e, field) }
+		return func(e *event.Event, _ *variable) bool { return changed(e, field) }
 	}
 	p.need(",")
 	want := p.operand()
 	p.need(")")
 	path := operand{path: []string{"changes", field, side}}
-	return func(e *event.Event) bool { return changed(e, field) && path.of(e).equal(want.of(e)) }
+	return func(e *event.Event, vars *variable) bool {
+		return changed(e, field) && path.of(e, vars).equal(want.of(e, vars))
+	}
 }
 
 func changed(e *event.Event, field string) bool {
@@ -147,16 +154,55 @@ func changed(e *event.Event, field string) bool {
 
 // operand is a path or a literal.
 type operand struct {
-	path    []string
-	literal value
+	path      []string
+	variable  bool                       // the path starts at a variable
+	attribute func(e *event.Event) value // of an event, which needs no JSON; nil for any other path
+	literal   value
 }
 
-func (o *operand) of(e *event.Event) value {
-	if o.path == nil {
+func (o *operand) of(e *event.Event, vars *variable) value {
+	switch {
+	case o.path == nil:
 		return o.literal
+	case o.attribute != nil:
+		return o.attribute(e)
 	}
-	raw, _ := e.Raw(o.path...)
-	return valueOf(raw)
+	return valueOf(o.raw(e, vars))
+}
+
+// raw returns the JSON at the path, "" when there is nothing.
+func (o *operand) raw(e *event.Event, vars *variable) string {
+	var raw string
+	if o.variable {
+		raw, _ = vars.find(o.path[0])
+		raw, _ = event.Within(raw, o.path[1:])
+	} else {
+		raw, _ = e.Raw(o.path...)
+	}
+	return raw
+}
+
+// eventValues are the fields of an event that are no JSON.
+var eventValues = map[string]func(e *event.Event) value{
+	"id":             func(e *event.Event) value { return textValue(e.ID) },
+	"event_type":     func(e *event.Event) value { return textValue(string(e.Type)) },
+	"entity_type":    func(e *event.Event) value { return textValue(e.Entity) },
+	"entity_id":      func(e *event.Event) value { return textValue(e.EntityID) },
+	"tenant_id":      func(e *event.Event) value { return nullableValue(e.TenantID) },
+	"user_id":        func(e *event.Event) value { return nullableValue(e.UserID) },
+	"source":         func(e *event.Event) value { return nullableValue(e.Source) },
+	"actor_type":     func(e *event.Event) value { return nullableValue(e.ActorType) },
+	"seq":            func(e *event.Event) value { return value{kind: kindNumber, number: float64(e.Seq)} },
+	"schema_version": func(e *event.Event) value { return value{kind: kindNumber, number: float64(e.SchemaVersion)} },
+}
+
+func textValue(s string) value { return value{kind: kindText, text: s} }
+
+func nullableValue(s string) value {
+	if s == "" {
+		return value{}
+	}
+	return textValue(s)
 }
 
 func (p *simpleParser) operand() *operand {
@@ -171,9 +217,13 @@ func (p *simpleParser) operand() *operand {
 		p.failed = o.literal.kind == kindOther
 		return o
 	case tokenString:
-		return &operand{literal: value{kind: kindText, text: t.value}}
+		return &operand{literal: textValue(t.value)}
 	case tokenName, tokenQuoted:
-		return &operand{path: p.path(t.value)}
+		o := &operand{path: p.path(t.value), variable: slices.Contains(p.variables, t.value)}
+		if len(o.path) == 2 && o.path[0] == "event" {
+			o.attribute = eventValues[o.path[1]]
+		}
+		return o
 	}
 	p.failed = true
 	return nil

@@ -23,7 +23,7 @@ func TestFastConditionsAgreeWithJMESPath(t *testing.T) {
 		require.NotNil(t, c.fast, expr)
 		value, err := c.Eval(e)
 		require.NoError(t, err)
-		require.Equal(t, truthy(value), c.fast(e), "%s\ndata %s\nbefore %s\ngives %v", expr, e.Data, e.Before, value)
+		require.Equal(t, truthy(value), c.fast(e, nil), "%s\ndata %s\nbefore %s\ngives %v", expr, e.Data, e.Before, value)
 	})
 }
 
@@ -64,7 +64,7 @@ func TestFastComparisonsAgreeWithJMESPathForEveryPair(t *testing.T) {
 				require.NotNil(t, c.fast)
 				want, err := c.Eval(e)
 				require.NoError(t, err)
-				require.Equal(t, truthy(want), c.fast(e), "%s %s %s", value, op, right)
+				require.Equal(t, truthy(want), c.fast(e, nil), "%s %s %s", value, op, right)
 			}
 		}
 	}

@@ -34,12 +34,15 @@ func (r *rewriter) call(i int) (int, error) {
 	if !known {
 		return 0, r.fail(name.start, "unknown function "+name.text, "known are changed, changed_from, changed_to, "+strings.Join(slices.Sorted(maps.Keys(functions)), ", "))
 	}
-	r.sorts = r.sorts || name.text == "sort_by"
+	if name.text == "sort_by" {
+		r.sorts = true
+		r.reads = append(r.reads, []string{"event"}) // it is copied
+	}
 	if !slices.Contains(r.called, name.text) && !slices.Contains(takeAll, name.text) {
 		r.called = append(r.called, name.text)
 	}
 	r.copyTo(bracket.end())
-	return i + 2, r.push(frame{open: bracket, function: name.text, least: arity[0], most: arity[1], inner: r.prev(i).is(".")})
+	return i + 2, r.push(frame{open: bracket, at: i + 1, function: name.text, least: arity[0], most: arity[1], inner: r.prev(i).is(".")})
 }
 
 // change rewrites changed('f') to (changes."f" != `null`), and changed_to('f', value) to
@@ -52,13 +55,16 @@ func (r *rewriter) change(i int) (int, error) {
 	if field.kind != tokenString {
 		return 0, r.fail(field.start, name.text+" takes the name of a field first", "write "+changeForm(name.text))
 	}
+	if root, rest, dotted := strings.Cut(field.value, "."); dotted && slices.Contains(roots, root) {
+		return 0, r.fail(field.start, name.text+" takes the name of a field of the row", "write "+rawString(rest))
+	}
 	path := "changes." + quotedName(field.value)
 	text := "(" + path + " != `null`"
 	side := changeSide[name.text]
 	if side == "" {
 		r.write(name.start, text)
 		r.copied = field.end()
-		return i + 3, r.push(frame{open: bracket, function: name.text, least: 1, most: 1})
+		return i + 3, r.push(frame{open: bracket, at: i + 1, function: name.text, least: 1, most: 1})
 	}
 	comma := r.tokens[i+3]
 	if !comma.is(",") {
@@ -66,7 +72,7 @@ func (r *rewriter) change(i int) (int, error) {
 	}
 	r.write(name.start, text+" && "+path+"."+side+" == (")
 	r.copied = comma.end()
-	return i + 4, r.push(frame{open: bracket, close: "))", function: name.text, least: 2, most: 2, commas: 1})
+	return i + 4, r.push(frame{open: bracket, at: i + 1, close: "))", function: name.text, least: 2, most: 2, commas: 1})
 }
 
 func changeForm(name string) string {

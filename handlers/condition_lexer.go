@@ -77,12 +77,21 @@ func nextToken(src string, at int) (token, error) {
 			return token{tokenSymbol, s, at, s}, nil
 		}
 	}
-	if rest[0] == '=' {
-		return token{}, &SyntaxError{Source: src, Offset: at, Message: "= compares nothing", Hint: "write =="}
+	wrong := &SyntaxError{Source: src, Offset: at}
+	switch r, _ := utf8.DecodeRuneInString(rest); {
+	case strings.HasPrefix(rest, "=>"), strings.HasPrefix(rest, "=<"):
+		wrong.Message, wrong.Hint = rest[:2]+" compares nothing", "write "+rest[1:2]+"="
+	case r == '=':
+		wrong.Message, wrong.Hint = "= compares nothing", "write =="
+	case r == '+', r == '/', r == '%':
+		wrong.Message, wrong.Hint = "unexpected "+string(r), "JMESPath has no arithmetic"
+	default:
+		wrong.Message, wrong.Hint = "unexpected character "+strconv.QuoteRune(r), "text stands between single quotes"
 	}
-	r, _ := utf8.DecodeRuneInString(rest)
-	return token{}, &SyntaxError{Source: src, Offset: at, Message: "unexpected character " + strconv.QuoteRune(r), Hint: "text stands between single quotes"}
+	return token{}, wrong
 }
+
+func isNumber(s string) bool { return s != "" && numberForm.FindString(s) == s }
 
 func number(src string, at int) (token, error) {
 	text := numberForm.FindString(src[at:])
@@ -95,20 +104,29 @@ func number(src string, at int) (token, error) {
 	return token{tokenNumber, text, at, text}, nil
 }
 
-// delimited reads a quoted name, a raw string or a JSON literal: a backslash takes the next character with it.
-func delimited(src string, at int) (token, error) {
-	quote, end := src[at], at+1
-	for end < len(src) && src[end] != quote {
-		if src[end] == '\\' && end+1 < len(src) && (quote != '\'' || src[end+1] == '\'') {
-			end++
+// quoteEnd returns where a quoted name, a raw string or a JSON literal ends that starts at a place, -1 when it does not: a
+// backslash takes the next character with it, in a raw string only the quotation mark.
+func quoteEnd(src string, at int) int {
+	quote := src[at]
+	for at++; at < len(src); at++ {
+		switch c := src[at]; {
+		case c == quote:
+			return at + 1
+		case c == '\\' && at+1 < len(src) && (quote != '\'' || src[at+1] == '\''):
+			at++
 		}
-		end++
 	}
-	if end >= len(src) {
+	return -1
+}
+
+// delimited reads a quoted name, a raw string or a JSON literal.
+func delimited(src string, at int) (token, error) {
+	quote, end := src[at], quoteEnd(src, at)
+	if end < 0 {
 		return token{}, &SyntaxError{Source: src, Offset: at, Message: fmt.Sprintf("this %c has no end", quote)}
 	}
-	t := token{text: src[at : end+1], start: at}
-	inner := src[at+1 : end]
+	t := token{text: src[at:end], start: at}
+	inner := src[at+1 : end-1]
 	switch quote {
 	case '\'':
 		t.kind, t.value = tokenString, strings.ReplaceAll(inner, `\'`, `'`)

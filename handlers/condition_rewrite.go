@@ -3,9 +3,12 @@ package handlers
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fraiseql/observer/event"
 )
 
 // rewriter turns a condition into plain JMESPath. What it leaves alone it copies, and it notes where each piece came
@@ -21,6 +24,9 @@ type rewriter struct {
 	sorts  bool        // uses sort_by, which changes what it sorts
 	called []string    // functions that do not take every type
 	names  []string    // that stand for something at the root
+	reads  [][]string  // root and field of each path that starts at a root
+
+	shutCall int // the bracket that opened the call which ended last
 }
 
 // piece says that out from there on came from src; verbatim pieces are equal byte for byte.
@@ -40,6 +46,9 @@ type frame struct {
 	index    bool // [1], [1:2]: numbers are left alone
 	inner    bool // the current value is not the event: inside a filter, after a pipe, …
 	outer    bool // inner where the brackets open, which counts again after a comma
+	at       int  // index of open
+	compared bool // since the last && or ||, or whatever else separates, something was compared
+	joins    bool // since the last | or comma there was && or ||
 }
 
 const (
@@ -94,18 +103,45 @@ func (r *rewriter) step(i int) (int, error) {
 		return i + 1, r.shut(t)
 	case t.is("!"):
 		r.not(i)
-	case t.is("|"), t.is("&"):
-		r.top().inner = true
-	case t.is(","):
-		r.top().commas++
-		r.top().inner = r.top().outer
-	case t.is("<"), t.is("<="), t.is(">"), t.is(">="):
-		if err := r.ordered(i); err != nil {
+	case t.is("@"), t.is("*"):
+		if !r.top().inner && !r.prev(i).is(".") && !r.tokens[i+1].is(".") {
+			r.reads = append(r.reads, []string{"event"}) // all of it
+		}
+	case t.kind == tokenSymbol:
+		if err := r.operator(i); err != nil {
 			return 0, err
 		}
 	}
 	r.copyTo(t.end())
 	return i + 1, nil
+}
+
+// operator handles what stands between operands.
+func (r *rewriter) operator(i int) (err error) {
+	f := r.top()
+	switch t := r.tokens[i]; t.text {
+	case "|":
+		err = r.piped(i)
+		f.inner, f.compared, f.joins = true, false, false
+	case "&":
+		if r.endsValue(i) {
+			return r.fail(t.start, "& joins nothing", "write &&")
+		}
+		f.inner, f.compared, f.joins = true, false, false
+	case ",":
+		f.commas++
+		f.inner, f.compared, f.joins = f.outer, false, false
+	case "&&", "||":
+		err = r.joined(i)
+		f.compared, f.joins = false, true
+	case "==", "!=":
+		err = r.equality(i)
+		f.compared = true
+	case "<", "<=", ">", ">=":
+		err = r.ordered(i)
+		f.compared = true
+	}
+	return err
 }
 
 func (r *rewriter) top() *frame { return &r.frames[len(r.frames)-1] }
@@ -160,6 +196,8 @@ func (r *rewriter) number(i int) error {
 	switch {
 	case r.prev(i).is("."):
 		return r.fail(t.start, "a number cannot follow .", "write ["+t.text+"] for an element of a list")
+	case math.IsInf(event.Float(t.text), 0):
+		return r.fail(t.start, "no number is that large here", "numbers end at 1.8e308")
 	case !r.top().index:
 		r.replace(t, "`"+t.text+"`")
 		return nil
@@ -168,19 +206,6 @@ func (r *rewriter) number(i int) error {
 		return r.fail(t.start, t.text+" is no index", "write a whole number")
 	}
 	r.copyTo(t.end())
-	return nil
-}
-
-// ordered refuses to order text: JMESPath would answer null, and the condition would never be true.
-func (r *rewriter) ordered(i int) error {
-	if r.tokens[i].is("<") && r.tokens[i+1].is(">") {
-		return r.fail(r.tokens[i].start, "<> is SQL", "write !=")
-	}
-	for _, t := range []token{r.prev(i), r.tokens[i+1]} {
-		if t.kind == tokenString || t.kind == tokenLiteral && strings.HasPrefix(strings.TrimSpace(t.value), `"`) {
-			return r.fail(t.start, r.tokens[i].text+" compares numbers only, and this is text", "use == or !=, or write a number")
-		}
-	}
 	return nil
 }
 
@@ -262,6 +287,9 @@ func (r *rewriter) open(i int) error {
 	f := frame{open: t, inner: t.is("[?") || !t.is("(") && r.prev(i).is(".")}
 	if t.is("[") {
 		f.index = next.is(":") || next.kind == tokenNumber && (r.tokens[i+2].is("]") || r.tokens[i+2].is(":"))
+		if f.index && !next.is(":") && r.tokens[i+2].is("]") && !r.endsValue(i) && !r.top().inner {
+			f.index = false // an event is no list: this is a list of one number
+		}
 	}
 	r.copyTo(t.end())
 	return r.push(f)
@@ -290,6 +318,7 @@ func (r *rewriter) shut(t token) error {
 		if err := r.arity(f, t); err != nil {
 			return err
 		}
+		r.shutCall = f.at
 	}
 	r.frames = r.frames[:len(r.frames)-1]
 	if f.close != "" {

@@ -96,6 +96,18 @@ func TestConditionMatches(t *testing.T) {
 		"length(map(&sku, data.items)) == 2":                        true,
 		"data.items[0].order == `null`":                             true,
 		"event.data.and == `null` && \"data\".open":                 true,
+		"contains([36], data.customer.age)":                         true,
+		"data.customer.age == [36]":                                 false,
+		"not_null(data.x, [5]) == [5]":                              true,
+		"data.a == data.b == `true`":                                true,
+		"(data.a == 1 || `\"x\"`) == 'x'":                           true,
+		"data.total == 1500.5 | @":                                  true,
+		"!event.seq == `false`":                                     true,
+		"(event.seq) == 3 && (event.id) != 'x'":                     true,
+		"data.items[?price == 3] | [0].sku == 'x'":                  true,
+		"event.tenant_id == `null` && event.source == 'shop'":       true,
+		"event.schema_version < 2":                                  true,
+		"'UPDATE' == event.event_type":                              true,
 	} {
 		t.Run(expr, func(t *testing.T) {
 			c, err := handlers.CompileCondition(expr)
@@ -104,6 +116,63 @@ func TestConditionMatches(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want, got)
 		})
+	}
+}
+
+// However a number is written, it is the same number; beyond 2^53 they are told apart as far as float64 does.
+func TestConditionComparesNumbersByValue(t *testing.T) {
+	row := `{"a": 100.00, "b": 100, "c": 1e2, "list": [100.00, [1.0]], "same": [100, [1]], "obj": {"x": 100.0, "y": {"z": 1.50}}, "other": {"y": {"z": 1.5}, "x": 1e2},
+		"id": 9007199254740993, "next": 9007199254740992, "big": 12345678901234567890123456789, "huge": 1e400, "huger": 1e401, "in": [1e400], "out": [1e401], "minus": -0.0, "zero": 0}`
+	for expr, want := range map[string]bool{
+		"`100.00` == `100` && 100.00 == 100":                       true,
+		"data.a == 100 && data.b == 100.00":                        true,
+		"data.a == data.b && data.b == data.c && data.a == data.c": true,
+		"data.list == data.same":                                   true,
+		"data.list == `[100, [1.00]]`":                             true,
+		"data.list == [100.0, `[1]`]":                              true,
+		"data.obj == data.other":                                   true,
+		"data.obj == `{\"x\": 100, \"y\": {\"z\": 1.500}}`":        true,
+		"data.obj != data.other":                                   false,
+		"data.list[0] == 100":                                      true,
+		"contains(data.list, 100)":                                 true,
+		"data.id == data.next":                                     true,
+		"data.id > 9007199254740990":                               true,
+		"data.big > 12345678901234567890123456788":                 false,
+		"data.big == 12345678901234567890123456789":                true,
+		"data.big > 1e28":                                          true,
+		"data.huge > 1e308":                                        true,
+		"data.huge == data.huger":                                  true,
+		"data.in == data.out":                                      true,
+		"data.minus == data.zero":                                  true,
+		"data.a == '100.00'":                                       false,
+	} {
+		c, err := handlers.CompileCondition(expr)
+		require.NoError(t, err, expr)
+		e := update("", row)
+		got, err := c.Match(e)
+		require.NoError(t, err, expr)
+		require.Equal(t, want, got, expr)
+		value, err := c.Eval(e)
+		require.NoError(t, err, expr)
+		require.Equal(t, want, value, expr)
+	}
+}
+
+// A condition that does not match costs no memory: most conditions of most events are of that kind.
+func TestConditionThatDoesNotMatchAllocatesNothing(t *testing.T) {
+	e := update(was, strings.Replace(is, `"note": null`, `"note": "a\u00e9\n"`, 1))
+	for _, expr := range []string{
+		"data.status == 'paid'", "data.status != 'shipped'", "data.missing == 'x'", "data.note == 'shipped'", "data.total > 5000", "data.customer.email == 'x'",
+		"data.customer.age < 30 || data.open == `false`", "event.event_type == 'INSERT'", "event.entity_id == 'x' || event.seq > 5", "event.tenant_id != `null`",
+		"before.status == 'shipped'", "changed('total')", "changed_to('status', 'paid')", "changed_from('status', 'x') || !data.open", "data.rank == 1", "!data",
+	} {
+		c, err := handlers.CompileCondition(expr)
+		require.NoError(t, err, expr)
+		require.Zero(t, testing.AllocsPerRun(50, func() {
+			if ok, err := c.Match(e); ok || err != nil {
+				t.Error(expr, ok, err)
+			}
+		}), expr)
 	}
 }
 
@@ -145,13 +214,13 @@ func TestConditionTypeErrorIsFalseAndHoldsNoRowData(t *testing.T) {
 func TestConditionTypeErrorNamesTheFunctionAndWhatItGot(t *testing.T) {
 	for expr, want := range map[string]string{
 		"length(data.nope)": "length got null and takes string or array or object",
-		"abs(data.status) > length(data.tags) && type(data) == 'x'": "abs or length got string and takes number",
-		"abs(to_string(data.rank))":                                 "abs got string and takes number",
-		"starts_with(data.customer, 'a')":                           "starts_with got object and takes string",
-		"keys(data.tags)":                                           "keys got array and takes object",
-		"length(data.open)":                                         "length got boolean and takes string or array or object",
-		"keys(data.total)":                                          "keys got number and takes object",
-		"contains(data.items, data.customer)":                       "contains got a value of the wrong type",
+		"abs(data.status) > length(data.tags) && type(data) == 'null'": "abs or length got string and takes number",
+		"abs(to_string(data.rank))":                                    "abs got string and takes number",
+		"starts_with(data.customer, 'a')":                              "starts_with got object and takes string",
+		"keys(data.tags)":                                              "keys got array and takes object",
+		"length(data.open)":                                            "length got boolean and takes string or array or object",
+		"keys(data.total)":                                             "keys got number and takes object",
+		"contains(data.items, data.customer)":                          "contains got a value of the wrong type",
 	} {
 		c, err := handlers.CompileCondition(expr)
 		require.NoError(t, err)
@@ -205,9 +274,38 @@ func TestConditionSyntaxErrors(t *testing.T) {
 		"changed inside a filter":                      {"data.items[?changed('a')]", "            ^", "out of sight"},
 		"changed after a pipe":                         {"data | changed('a')", "       ^", "out of sight"},
 		"a fraction as index":                          {"data.tags[1.5]", "          ^", "no index"},
-		"an index beyond any list":                     {"[99999999999999999999]", " ^", "no index"},
+		"an index beyond any list":                     {"data.tags[99999999999999999999]", "          ^", "no index"},
 		"a minus":                                      {"data.a - 1", "       ^", "no arithmetic"},
 		"a number with letters":                        {"data.a == 12abc", "          ^", "not a number"},
+		"IS NOT NULL":                                  {"data.a IS NOT NULL", "       ^", "write == `null` or != `null`"},
+		"NOT IN":                                       {"data.a NOT IN ('a')", "       ^", "NOT is SQL"},
+		"LIKE":                                         {"data.a LIKE '%x%'", "       ^", "write starts_with(data.field, 'text'), ends_with or contains"},
+		"BETWEEN":                                      {"data.a BETWEEN 1 AND 9", "       ^", "write data.field >= 1 && data.field <= 9"},
+		"a single & for and":                           {"data.a & data.b", "       ^", "& joins nothing (write &&)"},
+		"a single | for or":                            {"data.a == 1 | data.b == 2", "            ^", "| hands on true or false, which has no fields (write || for or)"},
+		"an arrow for a comparison":                    {"data.a => 1", "       ^", "write >="},
+		"three equals signs":                           {"data.a === 1", "         ^", "write =="},
+		"a sum":                                        {"data.a + 1 > 2", "       ^", "no arithmetic"},
+		"a function between what it takes":             {"data.tags contains 'a'", "          ^", "contains is a function (write contains(…)"},
+		"a comparison of three":                        {"1 < data.total < 5", "               ^", "write data.field > 1 && data.field < 5"},
+		"the order of an equality":                     {"data.a == data.b > 1", "                 ^", "this compares true or false"},
+		"text that is compared with nothing":           {"data.status == 'a' || 'b'", "                      ^", "'b' alone is always true (write data.field == 'b')"},
+		"a number that is compared with nothing":       {"(data.a == 1 || 2) && data.b", "                ^", "2 alone is always true"},
+		"a bare boolean in a filter":                   {"data.items[?paid == true]", "                    ^", "write `true` between backticks"},
+		"a bare null in a filter":                      {"data.items[?paid != null]", "                    ^", "write `null` between backticks"},
+		"a text field of an event and a number":        {"event.entity_id == 7", "                   ^", "event.entity_id is text and never equals a number (write '7')"},
+		"a number field of an event and text":          {"'5' != event.seq", "^", "event.seq is a number and never equals text (write 5 without quotes)"},
+		"an event type in lower case":                  {"event.event_type == 'update'", "                    ^", "event.event_type is never 'update' (did you mean UPDATE?)"},
+		"a type that is none":                          {"type(data.a) == 'text'", "                ^", "it is one of number, string, boolean, array, object, null"},
+		"a count and text":                             {"length(data.tags) == '3'", "                     ^", "length is a number and never equals text (write 3 without quotes)"},
+		"what is true or false and text":               {"contains(data.tags, 'a') == 'true'", "                            ^", "contains is true or false and never equals text"},
+		"the order of what is true or false":           {"changed('a') > 1", "^", "changed is true or false"},
+		"the order of a list":                          {"data.a > `[1]`", "         ^", "this is a list or an object"},
+		"the order of null":                            {"data.a <= `null`", "          ^", "this is null"},
+		"the order of an event's text":                 {"event.timestamp > 5", "^", "event.timestamp is text"},
+		"changed with a root":                          {"changed('data.status')", "        ^", "write 'status'"},
+		"changed_to with text without quotes":          {"changed_to('status', shipped)", "                     ^", "write 'shipped' for text, or data.shipped for a field"},
+		"a number beyond all":                          {"data.a < 1e400", "         ^", "no number is that large"},
 		"other characters":                             {"data.a == “x”", "          ^", "unexpected character"},
 		"a call of what is no function":                {"data.tags[0](1)", "            ^", "only the name of a function"},
 		"JSON that is none":                            {"data.a == `{x}`", "          ^", "not JSON"},

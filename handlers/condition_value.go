@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"encoding/json"
 	"reflect"
 	"strings"
 
@@ -66,8 +65,9 @@ func (v value) equal(w value) bool {
 	if v.text == w.text {
 		return true
 	}
-	var a, b any
-	return json.Unmarshal([]byte(v.text), &a) == nil && json.Unmarshal([]byte(w.text), &b) == nil && reflect.DeepEqual(a, b)
+	a, err := event.Value(v.text)
+	b, other := event.Value(w.text)
+	return err == nil && other == nil && reflect.DeepEqual(a, b)
 }
 
 // comparators are JMESPath's: what is no number is neither below nor above anything.

@@ -45,14 +45,14 @@ type SQLConfig struct {
 
 // PublishConfig is the table of an action with type = "publish".
 type PublishConfig struct {
-	Topic        string `toml:"topic" required:"true" doc:"NATS subject or Redis stream"`
-	Server       string `toml:"server" enum:"nats,redis" doc:"which server, where both are configured"`
-	BodyTemplate string `toml:"body_template" doc:"payload as JSON, with placeholders; default: the event as JSON"`
+	Topic        string `toml:"topic" required:"true" doc:"NATS subject that a stream takes, or Redis stream, which is never trimmed; placeholders have no place here"`
+	Server       string `toml:"server" enum:"nats,redis" doc:"which server; needed where both are configured"`
+	BodyTemplate string `toml:"body_template" doc:"payload as JSON, may hold placeholders; default: the event as JSON"`
 }
 
 // CacheConfig is the table of an action with type = "cache".
 type CacheConfig struct {
-	KeyPattern string `toml:"key_pattern" required:"true" doc:"key, or pattern of keys with * ? [ ]; wildcards in what it inserts mean themselves"`
+	KeyPattern string `toml:"key_pattern" required:"true" doc:"key, or pattern of keys with * ? [ ]; may hold placeholders, in whose text wildcards mean themselves"`
 	Action     string `toml:"action" default:"invalidate" enum:"invalidate" doc:"what happens to the keys: they are deleted"`
 }
 

@@ -1,10 +1,12 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"code.dny.dev/ssrf"
 )
@@ -55,13 +57,30 @@ func (g *Guard) mayBePrivate(host string) bool {
 	return g.private == "always" || g.private == "static" && namesPrivate(host)
 }
 
-// refuses returns why host, where it is an address, can never be reached.
+// refuses returns why host can never be reached. What a name leads to shows when it is dialled.
 func (g *Guard) refuses(host string) error {
 	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return nil //nolint:nilerr // a name: what it leads to shows when it is dialled
+	switch {
+	case err == nil:
+		return g.check(ip, g.mayBePrivate(host))
+	case endsInNumber(host):
+		return errors.New("has an unusual form of an IPv4 address as its host: write four decimal numbers, such as 192.0.2.1")
 	}
-	return g.check(ip, g.mayBePrivate(host))
+	return nil
+}
+
+// endsInNumber reports whether some resolvers would read a name as an IPv4 address, such as 127.1, 0x7f000001 or one in
+// digits of another script, while others ask the DNS: https://url.spec.whatwg.org/#ends-in-a-number-checker
+func endsInNumber(host string) bool {
+	labels := strings.FieldsFunc(host, func(r rune) bool { return strings.ContainsRune(".\u3002\uff0e\uff61", r) })
+	if len(labels) == 0 {
+		return false
+	}
+	last := strings.ToLower(labels[len(labels)-1])
+	if hex, ok := strings.CutPrefix(last, "0x"); ok && strings.Trim(hex, "0123456789abcdef") == "" {
+		return true
+	}
+	return strings.TrimFunc(last, unicode.IsNumber) == ""
 }
 
 func (g *Guard) check(ip netip.Addr, private bool) error {
@@ -108,7 +127,7 @@ func namesPrivate(host string) bool {
 }
 
 // metadata lists where clouds serve credentials to their machines: AWS, GCP, Azure and most others (link-local), Alibaba,
-// Oracle, Azure's wire server, and AWS and GCP over IPv6.
+// Oracle, Azure's wire server; over IPv6 AWS, GCP, Scaleway, Linode and OpenStack.
 var metadata = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("100.100.100.200/32"),
@@ -116,6 +135,9 @@ var metadata = []netip.Prefix{
 	netip.MustParsePrefix("168.63.129.16/32"),
 	netip.MustParsePrefix("fd00:ec2::/32"),
 	netip.MustParsePrefix("fd20:ce::254/128"),
+	netip.MustParsePrefix("fd00:42::42/128"),
+	netip.MustParsePrefix("fd00:a9fe:a9fe::1/128"),
+	netip.MustParsePrefix("fe80::a9fe:a9fe/128"),
 }
 
 func isMetadata(ip netip.Addr) bool {
@@ -127,8 +149,8 @@ func isMetadata(ip netip.Addr) bool {
 	return false
 }
 
-// embedded returns the IPv4 address that a translating IPv6 address leads to (NAT64 of RFC 6052 and RFC 8215, 6to4, and
-// the old IPv4-compatible form), else ip itself.
+// embedded returns the IPv4 address that a translating IPv6 address leads to (NAT64 of RFC 6052 and RFC 8215, 6to4, Teredo,
+// SIIT, and the old IPv4-compatible form), else ip itself.
 func embedded(ip netip.Addr) netip.Addr {
 	if ip.Is4() {
 		return ip
@@ -137,7 +159,9 @@ func embedded(ip netip.Addr) netip.Addr {
 	switch {
 	case b[0] == 0x20 && b[1] == 0x02:
 		return netip.AddrFrom4([4]byte(b[2:6]))
-	case nat64.Contains(ip), localNAT64.Contains(ip), compatible.Contains(ip):
+	case teredo.Contains(ip): // which inverts it: RFC 4380, section 4
+		return netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]})
+	case nat64.Contains(ip), localNAT64.Contains(ip), translated.Contains(ip), compatible.Contains(ip):
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	}
 	return ip
@@ -146,6 +170,8 @@ func embedded(ip netip.Addr) netip.Addr {
 var (
 	nat64      = ssrf.IPv6NAT64Prefix
 	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48")
+	teredo     = netip.MustParsePrefix("2001::/32")
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96")
 	compatible = netip.MustParsePrefix("::/96")
 )
 

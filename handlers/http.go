@@ -2,9 +2,14 @@ package handlers
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/fraiseql/observer/internal/http1"
@@ -18,6 +23,8 @@ const (
 	drainTimeout = 500 * time.Millisecond // for the rest of an answer whose status is known
 	maxReply     = 64 << 10               // bytes of an answer that are read to keep its connection
 	maxSaid      = 512                    // bytes of an answer that an error keeps
+	maxRead      = 4 << 10                // bytes of an answer that are searched for secrets before
+	minSecret    = 6                      // bytes of a text that is taken for a secret
 	maxHeaders   = 64 << 10
 )
 
@@ -98,24 +105,41 @@ func (h *HTTP) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	d := h.dialer
-	d.Control = h.guard.Control(host)
-	return d.DialContext(ctx, network, address)
+	var allowed atomic.Bool // an address of host was
+	d, control := h.dialer, h.guard.Control(host)
+	d.Control = func(network, address string, c syscall.RawConn) error {
+		err := control(network, address, c)
+		if err == nil {
+			allowed.Store(true)
+		}
+		return err
+	}
+	conn, err := d.DialContext(ctx, network, address)
+	if _, blocked := errors.AsType[*blockedError](err); blocked && allowed.Load() {
+		return nil, errUnreachable // the dialer returns the error of the first address, whatever became of the others
+	}
+	return conn, err
 }
+
+var errUnreachable = errors.New("one address of the host is blocked, and no other answers")
 
 // send sends a request and returns its outcome. As soon as the status of the answer is known it counts; of the body, a
 // bounded part is read for a bounded time, so that the connection can be used again and that an error holds what the
 // receiver said.
 func (c client) send(ctx context.Context, r *http1.Request, limit time.Duration) error {
+	start := time.Now()
 	answer, err := c.do(ctx, r, limit)
 	if err != nil {
+		if time.Since(start) >= limit { // an answer that ends in the middle of a line looks like one that makes no sense
+			err = fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
+		}
 		return requestError(ctx, err)
 	}
 	said := ""
 	if answer.Length != 0 {
 		answer.Body.Limit(drainTimeout)
 		if !succeeded(answer) {
-			said = readSaid(answer.Body)
+			said = readSaid(answer.Body, secretsOf(r))
 		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxReply+1)) // the status counts; what is wrong here costs a connection
 	}

@@ -3,13 +3,13 @@ package handlers
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/internal/http1"
+	"github.com/fraiseql/observer/internal/secret"
 )
 
 // requestError turns what the transport returned into an outcome. A shutdown stays recognisable as context.Canceled.
@@ -60,12 +61,15 @@ func isTLS(err error) bool {
 	var (
 		verification *tls.CertificateVerificationError
 		record       tls.RecordHeaderError
-		alert        tls.AlertError
-		authority    x509.UnknownAuthorityError
-		hostname     x509.HostnameError
+		operation    *net.OpError
 	)
-	return errors.As(err, &verification) || errors.As(err, &record) || errors.As(err, &alert) ||
-		errors.As(err, &authority) || errors.As(err, &hostname) || strings.Contains(err.Error(), "TLS handshake")
+	switch {
+	case errors.As(err, &verification), errors.As(err, &record), errors.Is(err, errClientCertificate):
+		return true
+	case errors.As(err, &operation) && (operation.Op == "remote error" || operation.Op == "local error"): // an alert of crypto/tls
+		return true
+	}
+	return strings.HasPrefix(err.Error(), "tls: ") || strings.Contains(err.Error(), "TLS handshake")
 }
 
 // shorten keeps what a server answered instead of HTTP from filling the logs.
@@ -82,26 +86,59 @@ const maxRetryAfter = time.Hour
 
 func succeeded(answer *http1.Answer) bool { return answer.Status >= 200 && answer.Status < 300 }
 
-// readSaid returns the start of an answer as one line of text.
-func readSaid(body io.Reader) string {
-	b := make([]byte, maxSaid+utf8.UTFMax)
+// readSaid returns the start of an answer as one line of text, without the secrets, which receivers like to repeat: "Cannot
+// POST /hooks/…".
+func readSaid(body io.Reader, secrets *strings.Replacer) string {
+	b := make([]byte, maxRead)
 	n, _ := io.ReadFull(body, b) // what came in time counts
-	text, tail := b[:n], ""
-	if n > maxSaid {
-		end := maxSaid
-		for end > maxSaid-utf8.UTFMax && !utf8.RuneStart(text[end]) {
-			end--
-		}
-		text, tail = text[:end], "…"
-	}
 	line := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(string(text), "?"))
-	return strings.TrimSpace(line) + tail
+	}, strings.ToValidUTF8(secrets.Replace(string(b[:n])), "?"))
+	if len(line) <= maxSaid {
+		return strings.TrimSpace(line)
+	}
+	end := maxSaid
+	for !utf8.RuneStart(line[end]) {
+		end--
+	}
+	return strings.TrimSpace(line[:end]) + "…"
 }
+
+// secretsOf finds what a request carries that may be secret: path and query of its URL, what of them is no plain word, and
+// the values of its headers.
+func secretsOf(r *http1.Request) *strings.Replacer {
+	u := r.URL
+	var list []string
+	add := func(texts ...string) {
+		for _, s := range texts {
+			if len(s) >= minSecret {
+				list = append(list, s)
+			}
+		}
+	}
+	add(u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery)
+	parts := strings.Split(u.Path, "/")
+	for _, values := range u.Query() {
+		parts = append(parts, values...)
+	}
+	add(slices.DeleteFunc(parts, isWord)...)
+	for _, f := range r.Header {
+		if !slices.Contains(openHeaders, f.Name) {
+			add(f.Value, f.Value[strings.LastIndexByte(f.Value, ' ')+1:]) // the token after "Bearer"
+		}
+	}
+	slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) }) // the first that fits is replaced
+	pairs := make([]string, 0, 2*len(list))
+	for _, s := range list {
+		pairs = append(pairs, s, secret.Mask)
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+func isWord(s string) bool { return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-_") == "" }
 
 // statusError turns the status of an answer into an outcome; said is what else the receiver said.
 func statusError(answer *http1.Answer, said string) error {
@@ -138,8 +175,8 @@ func retryAfter(value string, now time.Time) time.Duration {
 		return 0
 	}
 	d := time.Duration(0)
-	if seconds, err := strconv.Atoi(value); err == nil {
-		d = time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) { // the nearest number, then
+		d = time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
 	} else if date, err := http.ParseTime(value); err == nil {
 		d = date.Sub(now)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,10 +21,12 @@ type secure struct {
 	transport *http.Transport
 }
 
-// HTTP/2 puts all requests to a server on one connection: whether it still stands is asked when nothing comes.
+// HTTP/2 puts all requests to a server on one connection: whether it still stands is asked when nothing comes, and it ends
+// when nothing can be written.
 const (
-	pingAfter   = 10 * time.Second
-	pingTimeout = 5 * time.Second
+	pingAfter    = 10 * time.Second
+	pingTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
 )
 
 func newSecure(cfg *tls.Config, dial func(ctx context.Context, network, address string) (net.Conn, error), perHost int) *secure {
@@ -36,7 +39,10 @@ func newSecure(cfg *tls.Config, dial func(ctx context.Context, network, address 
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaders,
 		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: writeTimeout,
+			MaxReceiveBufferPerStream: maxReply, // of an answer, no more is read
+		},
 	}}
 }
 
@@ -54,21 +60,43 @@ func (f tlsFiles) config() (*tls.Config, error) {
 			return nil, &KeyError{Key: "tls_ca", Err: errors.New("holds no certificate in PEM form")}
 		}
 	}
-	if f.cert == "" && f.key == "" {
+	switch {
+	case f.cert == "" && f.key == "":
 		return cfg, nil
+	case f.cert == "":
+		return nil, &KeyError{Key: "tls_cert", Err: errors.New("is missing"), Hint: "tls_cert and tls_key belong together"}
+	case f.key == "":
+		return nil, &KeyError{Key: "tls_key", Err: errors.New("is missing"), Hint: "tls_cert and tls_key belong together"}
 	}
-	if f.cert == "" || f.key == "" {
-		return nil, &KeyError{Key: "tls_cert", Err: errors.New("tls_cert and tls_key belong together"), Hint: "set both or none"}
+	if _, err := f.pair(); err != nil {
+		return nil, err
 	}
-	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		return &pair, err
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := f.pair() // for each connection, since certificates are renewed
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errClientCertificate, err)
+		}
+		return &pair, nil
 	}
-	if _, err := load(nil); err != nil {
-		return nil, &KeyError{Key: "tls_cert", Err: err}
-	}
-	cfg.GetClientCertificate = load // for each connection, since certificates are renewed
 	return cfg, nil
+}
+
+var errClientCertificate = errors.New("read client certificate")
+
+func (f tlsFiles) pair() (tls.Certificate, error) {
+	cert, err := os.ReadFile(f.cert)
+	if err != nil {
+		return tls.Certificate{}, &KeyError{Key: "tls_cert", Err: err}
+	}
+	key, err := os.ReadFile(f.key)
+	if err != nil {
+		return tls.Certificate{}, &KeyError{Key: "tls_key", Err: err}
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, &KeyError{Key: "tls_cert", Err: err, Hint: "tls_cert and tls_key are one pair, in PEM form"}
+	}
+	return pair, nil
 }
 
 // do is [http1.Transport.Do].
@@ -95,7 +123,7 @@ func netRequest(ctx context.Context, r *http1.Request) *http.Request {
 	req := &http.Request{
 		Method: r.Method, URL: r.URL, Host: r.URL.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header,
 	}
-	if r.Body != nil {
+	if len(r.Body) > 0 { // net/http takes an empty one for a body of unknown length
 		req.ContentLength = int64(len(r.Body))
 		req.Body = io.NopCloser(bytes.NewReader(r.Body)) // net/http knows this form to be in memory, and sends it together with the headers
 		// The transport sends again, on a new connection, what met one that the server had just closed.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/fraiseql/observer/internal/natsconn"
@@ -22,7 +22,8 @@ type ServersConfig struct {
 	Redis       *redisconn.Config
 	NATS        *natsconn.Config
 	SMTP        SMTPConfig
-	Concurrency int // actions at the same time: connections at most to each Postgres database
+	Concurrency int  // actions at the same time: connections at most to each Postgres database
+	Offline     bool // nothing will connect, so that an address may be missing
 }
 
 // Servers are the operator's own servers, which actions use and which the guard does not judge. A connection is opened when
@@ -33,12 +34,15 @@ type Servers struct {
 	mu    sync.Mutex // guards what follows
 	pools map[string]*pgxpool.Pool
 	redis redis.UniversalClient
-	nats  *nats.Conn
+	mail  *mailer
+
+	natsTurn chan struct{} // held while one opens the connection: guards nats
+	nats     *natsconn.Conn
 }
 
 // NewServers returns the servers of cfg. It uses no network. Close them when no action runs any more.
 func NewServers(cfg ServersConfig) *Servers {
-	return &Servers{cfg: cfg, pools: map[string]*pgxpool.Pool{}}
+	return &Servers{cfg: cfg, pools: map[string]*pgxpool.Pool{}, natsTurn: make(chan struct{}, 1)}
 }
 
 // Close ends every connection.
@@ -51,12 +55,19 @@ func (s *Servers) Close() {
 	if s.redis != nil {
 		_ = s.redis.Close() // nothing is under way
 	}
+	if s.mail != nil {
+		s.mail.close()
+	}
+	s.natsTurn <- struct{}{}
+	defer func() { <-s.natsTurn }()
 	if s.nats != nil {
 		s.nats.Close()
 	}
 }
 
-// postgres returns the pool of a database; "" is the transport's.
+// postgres returns the pool of a database; "" is the transport's. It uses no network. A query whose ctx ends returns at once, and
+// pgx cancels it on the server, in its default way: with its CancelRequestContextWatcherHandler, which hangs up as soon as the
+// query has ended, each such query crashes a PgBouncer 1.18.
 func (s *Servers) postgres(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,8 +81,11 @@ func (s *Servers) postgres(ctx context.Context, url string) (*pgxpool.Pool, erro
 	if err != nil {
 		return nil, errors.New("read the URL of the database: it is none") // pgx prints parts of it
 	}
-	cfg.MaxConns = int32(min(max(s.cfg.Concurrency, 1), maxPool)) //nolint:gosec // bounded
-	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec   // works behind a transaction-pooling proxy
+	if !strings.Contains(url, "pool_max_conns") {
+		cfg.MaxConns = int32(min(max(s.cfg.Concurrency, 1), maxPool))
+	}
+	cfg.PingTimeout = dialTimeout                               // a server that vanished costs an attempt no more than one that is not reached
+	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind a transaction-pooling proxy
 	cfg.ConnConfig.ConnectTimeout = dialTimeout
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "observer"
@@ -101,21 +115,27 @@ func (s *Servers) redisClient() (redis.UniversalClient, error) {
 	if s.redis == nil {
 		client, err := redisconn.Open(*s.cfg.Redis)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("url in [redis] %w", err)
 		}
 		s.redis = client
 	}
 	return s.redis, nil
 }
 
-func (s *Servers) natsConn() (*nats.Conn, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// natsConn returns the connection to NATS. The first who asks for it waits for a server until ctx ends, and others wait for
+// the first. Later ones get it also while no server answers.
+func (s *Servers) natsConn(ctx context.Context) (*natsconn.Conn, error) {
 	if s.cfg.NATS == nil {
 		return nil, errNoNATS
 	}
-	if s.nats == nil {
-		conn, err := natsconn.Open(*s.cfg.NATS)
+	select {
+	case s.natsTurn <- struct{}{}:
+		defer func() { <-s.natsTurn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the connection to NATS: %w", ctx.Err())
+	}
+	if s.nats == nil || s.nats.Ended() {
+		conn, err := natsconn.Open(ctx, *s.cfg.NATS)
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,7 @@ import (
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 type signer struct{ secrets [][]byte }
 
-const secretHint = `write whsec_ and the base64 of 24 to 64 random bytes: echo "whsec_$(openssl rand -base64 32)"`
+const secretHint = `write whsec_ and the base64 of 24 to 64 random bytes: echo "whsec_$(openssl rand -base64 32)"` //nolint:gosec // says how to make one
 
 // newSigner reads the secrets from the environment, nil without names. Of two, receivers that know either accept the
 // request, so that a secret can be changed on both sides one after the other.
@@ -28,8 +28,12 @@ func newSigner(variables []string) (*signer, error) {
 	}
 	s := &signer{}
 	for _, name := range variables {
-		secret, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(os.Getenv(name), "whsec_"))
-		if err != nil || len(secret) < 24 || len(secret) > 64 { // an empty one is too short
+		value := os.Getenv(name)
+		if value == "" {
+			return nil, &KeyError{Key: key, Err: fmt.Errorf("the environment variable %s is not set", name), Hint: secretHint}
+		}
+		secret, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(value, "whsec_"))
+		if err != nil || len(secret) < 24 || len(secret) > 64 {
 			return nil, &KeyError{Key: key, Err: fmt.Errorf("%s does not hold a signing secret", name), Hint: secretHint}
 		}
 		s.secrets = append(s.secrets, secret)

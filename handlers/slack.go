@@ -20,6 +20,7 @@ func NewSlack(cfg *SlackConfig, env Env) (Action, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.target.hidden = true // who knows the path may post
 	w.payload = func(e *event.Event) ([]byte, error) {
 		text, err := message.Render(e)
 		if err != nil {

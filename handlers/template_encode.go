@@ -15,7 +15,7 @@ func (t *Template) encode(b []byte, raw string, quoted bool) ([]byte, error) {
 		if quoted {
 			return appendQuotedText(b, raw), nil
 		}
-		return append(b, raw...), nil
+		return append(b, strings.ToValidUTF8(raw, "\uFFFD")...), nil
 	case URL:
 		if raw == "null" {
 			return nil, errNull
@@ -34,7 +34,11 @@ func (t *Template) encode(b []byte, raw string, quoted bool) ([]byte, error) {
 	case Subject:
 		return append(b, oneLine(text(raw))...), nil
 	case KeyPattern:
-		return append(b, keyText.Replace(text(raw))...), nil
+		value := text(raw)
+		if value == "" {
+			return nil, errEmpty
+		}
+		return append(b, keyText.Replace(value)...), nil
 	default:
 		return append(b, text(raw)...), nil
 	}
@@ -74,7 +78,7 @@ func appendQuotedText(b []byte, raw string) []byte {
 	case raw == "null":
 		return b
 	case raw[0] == '"':
-		return append(b, raw[1:len(raw)-1]...)
+		return append(b, strings.ToValidUTF8(raw[1:len(raw)-1], "\uFFFD")...)
 	}
 	quoted, _ := json.Marshal(raw) // a string always marshals
 	return append(b, quoted[1:len(quoted)-1]...)
@@ -95,11 +99,15 @@ func appendPercent(b []byte, s string) []byte {
 	return b
 }
 
-func hasControl(s string) bool {
+// hasControl reports whether a header cannot hold s.
+func hasControl(s string) bool { return controlIn(s) >= 0 }
+
+// controlIn returns where in s the first control character is that a header cannot hold, -1 when there is none.
+func controlIn(s string) int {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
 }

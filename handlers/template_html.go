@@ -1,13 +1,13 @@
 package handlers
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	htmltemplate "html/template"
 	"io"
 	"iter"
-	"regexp"
 	"strconv"
-	"strings"
 )
 
 // document is a template for html/template, which knows what each place in a document needs. It is made from ours: its
@@ -18,52 +18,77 @@ type document struct {
 	comments []htmltemplate.HTML // html/template drops them, and mail programs read some
 }
 
-func compileHTML(src string, parts []part) (*document, error) {
-	d := &document{}
-	var b strings.Builder
-	d.translate(&b, parts)
-	var err error
-	d.template, err = htmltemplate.New("html").Parse(b.String())
+// delimiters are none of ours, since ours may stand behind a {.
+const openAction, closeAction = "{{#", "}}"
+
+// newDocument makes a document. Its error is one of html/template, at the place of at in the sample.
+func newDocument(parts []part) (d *document, s *documentSample, err error) {
+	d = &document{}
+	s = &documentSample{document: d}
+	s.add(parts)
+	d.template, err = htmltemplate.New("html").Delims(openAction, closeAction).Parse(s.String())
 	if err == nil {
 		err = d.template.Execute(io.Discard, &page{document: d}) // finds out what each place needs
 	}
-	if wrong := (*htmltemplate.Error)(nil); errors.As(err, &wrong) {
-		return nil, &SyntaxError{Source: src, Message: "not HTML that values can stand in: " + wrong.Description}
-	}
-	if err != nil {
-		return nil, &SyntaxError{Source: src, Message: "not HTML that values can stand in: " + err.Error()}
-	}
-	return d, nil
+	return d, s, err
 }
 
-var comment = regexp.MustCompile(`(?s)<!--.*?-->`)
+// documentSample is the text of a document.
+type documentSample struct {
+	sample
+	*document
+	markup markup
+}
 
-func (d *document) translate(b *strings.Builder, parts []part) {
+func (s *documentSample) add(parts []part) {
 	for i := range parts {
 		p := &parts[i]
-		n := strconv.Itoa(len(d.parts))
-		if p.kind != literalPart {
-			d.parts = append(d.parts, p)
+		if p.kind == literalPart {
+			s.literal(p)
+			continue
 		}
+		n := len(s.parts)
+		s.parts = append(s.parts, p)
 		switch p.kind {
-		case literalPart:
-			b.WriteString(comment.ReplaceAllStringFunc(p.literal, func(text string) string {
-				d.comments = append(d.comments, htmltemplate.HTML(text)) //nolint:gosec // the operator's own text
-				return "{{ $.Comment " + strconv.Itoa(len(d.comments)-1) + " }}"
-			}))
 		case valuePart:
-			b.WriteString("{{ $.Value " + n + " }}")
+			s.action(p, "$.Value", n)
 		case ifPart:
-			b.WriteString("{{ if $.Holds " + n + " }}")
-			d.translate(b, p.body)
-			b.WriteString("{{ else }}")
-			d.translate(b, p.other)
-			b.WriteString("{{ end }}")
+			s.action(p, "if $.Holds", n)
+			before := s.markup
+			s.add(p.body)
+			s.replace(openAction+" else "+closeAction, p.start)
+			s.markup = before
+			s.add(p.other)
+			s.end(p)
 		case forPart:
-			b.WriteString("{{ range $.Each " + n + " }}")
-			d.translate(b, p.body)
-			b.WriteString("{{ end }}")
+			s.action(p, "range $.Each", n)
+			s.add(p.body)
+			s.end(p)
 		}
+	}
+}
+
+func (s *documentSample) action(p *part, text string, n int) {
+	s.replace(openAction+" "+text+" "+strconv.Itoa(n)+" "+closeAction, p.start)
+}
+
+func (s *documentSample) end(p *part) { s.replace(openAction+" end "+closeAction, p.start) }
+
+// literal copies text, with its comments as actions.
+func (s *documentSample) literal(p *part) {
+	for at := 0; at < len(p.literal); {
+		n, what := s.markup.next(p.literal[at:], p.start+at)
+		text := p.literal[at : at+n]
+		switch what {
+		case aComment:
+			s.action(&part{start: p.start + at}, "$.Comment", len(s.comments))
+			s.comments = append(s.comments, htmltemplate.HTML(text)) //nolint:gosec // the operator's own text
+		case strayAngle:
+			s.replace("&lt;", p.start+at)
+		default:
+			s.copy(text, p.start+at)
+		}
+		at += n
 	}
 }
 
@@ -76,18 +101,24 @@ type page struct {
 
 var errPage = errors.New("stop rendering")
 
-func (r *renderer) runHTML() error {
+func (r *renderer) writeHTML() error {
 	p := &page{document: r.template.html, renderer: r}
 	err := p.template.Execute(p, p)
 	if p.failed != nil {
 		return p.failed
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("render template: %w", err)
+	}
+	return nil
 }
 
 // Write implements io.Writer.
 func (p *page) Write(b []byte) (int, error) {
 	r := p.renderer
+	if r == nil {
+		return len(b), nil
+	}
 	if len(r.out)+len(b) > r.limit {
 		return 0, p.fail(r.tooLong())
 	}
@@ -97,54 +128,78 @@ func (p *page) Write(b []byte) (int, error) {
 
 // fail ends the rendering with an error, which html/template would hide among words of its own.
 func (p *page) fail(err error) error {
-	p.failed = err
+	if p.failed == nil {
+		p.failed = err
+	}
 	return errPage
 }
 
 // Comment returns a comment of the template.
 func (p *page) Comment(n int) htmltemplate.HTML { return p.comments[n] }
 
+// htmlValue is the JSON of a value. It is text everywhere but in a script, where it is a value.
+type htmlValue string
+
+var (
+	_ fmt.Stringer   = htmlValue("")
+	_ json.Marshaler = htmlValue("")
+)
+
+func (v htmlValue) String() string { return text(string(v)) }
+
+// MarshalJSON implements [json.Marshaler].
+func (v htmlValue) MarshalJSON() ([]byte, error) { return []byte(v), nil }
+
+// work counts a step of the rendering. There is nothing to do without a renderer, and after a failure.
+func (p *page) work() (idle bool, err error) {
+	if p.failed != nil {
+		return true, errPage
+	}
+	if p.renderer != nil {
+		p.renderer.work -= pageWork
+	}
+	return p.renderer == nil, nil
+}
+
 // Value returns what a placeholder stands for.
-func (p *page) Value(n int) (string, error) {
-	if p.renderer == nil {
-		return "", nil
+func (p *page) Value(n int) (htmlValue, error) {
+	if idle, err := p.work(); idle {
+		return `""`, err
 	}
 	raw, err := p.renderer.value(p.parts[n])
 	if err != nil {
-		return "", p.fail(renderError(p.parts[n], err))
+		return "", p.fail(err)
 	}
-	return text(raw), nil
+	return htmlValue(raw), nil
 }
 
 // Holds evaluates the condition of a block.
 func (p *page) Holds(n int) (bool, error) {
-	if p.renderer == nil {
-		return false, nil
+	if idle, err := p.work(); idle {
+		return false, err
 	}
 	yes, err := p.renderer.holds(p.parts[n])
 	if err != nil {
-		return false, p.fail(renderError(p.parts[n], err))
+		return false, p.fail(err)
 	}
 	return yes, nil
 }
 
 // Each goes over the elements of a loop.
 func (p *page) Each(n int) (iter.Seq[int], error) {
-	if p.renderer == nil {
-		return func(func(int) bool) {}, nil
-	}
-	items, err := p.renderer.items(p.parts[n])
-	if err != nil {
-		return nil, p.fail(renderError(p.parts[n], err))
-	}
+	idle, err := p.work()
 	return func(yield func(int) bool) {
-		for i := range items {
-			p.renderer.enter(p.parts[n], items, i)
-			more := yield(i)
-			p.renderer.leave()
-			if !more {
-				return
-			}
+		if idle {
+			return
 		}
-	}, nil
+		err := p.renderer.each(p.parts[n], func() error {
+			if idle, _ := p.work(); idle || !yield(n) {
+				return errPage
+			}
+			return nil
+		})
+		if err != nil {
+			_ = p.fail(err) // what follows asks whether there was one
+		}
+	}, err
 }

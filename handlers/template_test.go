@@ -95,12 +95,12 @@ func TestTemplateSyntaxErrors(t *testing.T) {
 	}{
 		"no end":                     {"{\n\"a\": {{ data.x }", "this {{ has no }}", 2, 6},
 		"no root":                    {`{"a": {{ dta.x }}}`, "dta is none of event, data, before, changes", 1, 10},
-		"an unknown attribute":       {`{{ event.name }}`, "an event has no name", 1, 4},
+		"an unknown attribute":       {`{{ event.name }}`, "an event has no name (it has id, ", 1, 10},
 		"a dot in front":             {`{{ .data.x }}`, "not a placeholder", 1, 4},
 		"a statement":                {`{{ with data.x }}`, "not a placeholder", 1, 4},
-		"nothing":                    {`{{ }}`, "not a placeholder", 1, 3},
-		"a default that is none":     {`{{ data.x | default n/a }}`, "a default is text in double quotes", 1, 21},
-		"an unknown function":        {`{{ data.x | upper }}`, "not a placeholder", 1, 4},
+		"nothing":                    {`{{ }}`, "not a placeholder", 1, 4},
+		"a default that is none":     {`{{ data.x | default n/a }}`, "a default is text between quotation marks", 1, 21},
+		"an unknown function":        {`{{ data.x | upper }}`, "only default stands behind |", 1, 11},
 		"a body that is no JSON":     {"{\"a\": 1,\n \"b\": {{ data.x }},}", "not JSON", 2, 20},
 		"two values side by side":    {`{"a": {{ data.x }}{{ data.y }}}`, "not JSON", 1, 19},
 		"a value glued to a number":  {`{"a": 1{{ data.x }}}`, "not JSON", 1, 8},
@@ -157,6 +157,18 @@ func TestRenderedURLKeepsItsParts(t *testing.T) {
 		require.Equal(t, "/a/"+v+"/b", u.Path)
 		require.Equal(t, url.Values{"q": {v}, "r": {"1"}}, u.Query())
 	})
+}
+
+func BenchmarkTemplate(b *testing.B) {
+	tpl, err := handlers.CompileTemplate(`{"id": {{ data.id }}, "who": "{{ data.customer.name }} <{{ data.customer.email }}>", "total": {{ data.total }}, "status": "{{ data.status }}", "at": {{ event.timestamp }}, "note": {{ data.note | default "none" }}}`, handlers.JSONBody)
+	require.NoError(b, err)
+	e := update("", `{"id": 12345678901234567890, "status": "shipped", "total": 1500.50, "note": null, "customer": {"email": "ada@example.com", "name": "Ada Löw"}, "items": [{"sku": "x", "price": 3}]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := tpl.Render(e); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func FuzzCompileTemplate(f *testing.F) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/fraiseql/observer/event"
@@ -99,6 +100,9 @@ func parseURL(raw string) (*url.URL, error) {
 	case u.Hostname() == "":
 		return nil, errors.New("has no host")
 	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || port == 0) {
+		return nil, errors.New("has a port that is none")
+	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil
 }
@@ -131,9 +135,9 @@ func (t *target) shown(u *url.URL) string {
 	return open.String()
 }
 
-// climbs reports whether the path holds "." or "..", which servers resolve to another resource.
+// climbs reports whether the path holds "." or "..", which servers resolve to another resource. Some take \ for /.
 func climbs(u *url.URL) bool {
-	for segment := range strings.SplitSeq(u.Path, "/") {
+	for segment := range strings.SplitSeq(strings.ReplaceAll(u.Path, `\`, "/"), "/") {
 		if segment == "." || segment == ".." {
 			return true
 		}

@@ -3,9 +3,7 @@ package handlers_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -121,78 +119,6 @@ func TestWebhookGetHasNoBody(t *testing.T) {
 	require.Empty(t, r.body)
 }
 
-func TestWebhookOutcomeOfEachStatus(t *testing.T) {
-	const (
-		done, transient, permanent = "done", "transient", "permanent"
-	)
-	for code, want := range map[int]string{
-		200: done, 201: done, 202: done, 204: done, 299: done,
-		408: transient, 409: transient, 404: transient, 425: transient, 429: transient, 500: transient, 502: transient, 503: transient, 599: transient,
-		400: permanent, 401: permanent, 403: permanent, 410: permanent, 413: permanent, 422: permanent,
-		301: permanent, 302: permanent, 307: permanent, 308: permanent, 304: permanent,
-	} {
-		t.Run(strconv.Itoa(code), func(t *testing.T) {
-			url, got := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Location", "/elsewhere")
-				w.WriteHeader(code)
-			})
-			err := webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/T00/s3cret")}).Run(t.Context(), delivery(`{}`))
-			require.Len(t, got, 1, "a redirect is not followed")
-			if want == done {
-				require.NoError(t, err)
-				return
-			}
-			require.ErrorContains(t, err, fmt.Sprintf("POST %s: %d", url, code))
-			require.NotContains(t, err.Error(), "s3cret")
-			require.Equal(t, "http_"+strconv.Itoa(code), event.Class(err))
-			require.Equal(t, want == permanent, event.IsPermanent(err))
-		})
-	}
-}
-
-func TestWebhookHonoursRetryAfter(t *testing.T) {
-	for name, tc := range map[string]struct {
-		value       string
-		least, most time.Duration
-	}{
-		"seconds":                      {"17", 17 * time.Second, 17 * time.Second},
-		"a date":                       {time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat), 100 * time.Second, 120 * time.Second},
-		"more than an hour":            {"86400", time.Hour, time.Hour},
-		"far too much":                 {"99999999999999999999999", 0, 0},
-		"a number that would overflow": {"9223372036854775807", time.Hour, time.Hour},
-		"the past":                     {"Mon, 02 Jan 2006 15:04:05 GMT", 0, 0},
-		"less than none":               {"-5", 0, 0},
-		"nonsense":                     {"soon", 0, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Retry-After", tc.value)
-				w.WriteHeader(http.StatusTooManyRequests)
-			})
-			err := webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`))
-			require.False(t, event.IsPermanent(err))
-			require.GreaterOrEqual(t, event.RetryDelay(err), tc.least)
-			require.LessOrEqual(t, event.RetryDelay(err), tc.most)
-		})
-	}
-}
-
-func TestWebhookThatHangsBeforeItsAnswerTimesOut(t *testing.T) {
-	release := make(chan struct{})
-	url, _ := receiver(t, func(http.ResponseWriter, *http.Request) { <-release })
-	t.Cleanup(func() { close(release) })
-	action := webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/s3cret"), TimeoutMS: 50})
-	err := action.Run(t.Context(), delivery(`{}`))
-	require.EqualError(t, err, "POST "+url+": no answer in time")
-	require.Equal(t, "timeout", event.Class(err))
-	require.False(t, event.IsPermanent(err))
-	require.NotErrorIs(t, err, context.Canceled)
-
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	require.Equal(t, "timeout", event.Class(webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(ctx, delivery(`{}`))))
-}
-
 func TestWebhookCancelledByShutdownStaysRecognisable(t *testing.T) {
 	release := make(chan struct{})
 	url, got := receiver(t, func(http.ResponseWriter, *http.Request) { <-release })
@@ -205,36 +131,6 @@ func TestWebhookCancelledByShutdownStaysRecognisable(t *testing.T) {
 	err := webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(ctx, delivery(`{}`))
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, event.IsPermanent(err))
-}
-
-func TestWebhookWithAHangingBodyIsDone(t *testing.T) {
-	release := make(chan struct{})
-	url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "100")
-		w.WriteHeader(http.StatusOK)
-		w.(http.Flusher).Flush()
-		<-release
-	})
-	t.Cleanup(func() { close(release) })
-	start := time.Now()
-	require.NoError(t, webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`)))
-	require.Less(t, time.Since(start), 4*time.Second, "waited for the body as long as for the answer")
-}
-
-func TestWebhookReadsABoundedPartOfTheAnswer(t *testing.T) {
-	var sent atomic.Int64
-	url, _ := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
-		chunk := bytes.Repeat([]byte("x"), 64<<10)
-		for range 16 << 10 { // 1 GiB
-			n, err := w.Write(chunk)
-			sent.Add(int64(n))
-			if err != nil {
-				return
-			}
-		}
-	})
-	require.NoError(t, webhook(t, handlers.WebhookConfig{URL: secret.String(url)}).Run(t.Context(), delivery(`{}`)))
-	require.Less(t, sent.Load(), int64(64<<20))
 }
 
 func TestWebhookUsesItsConnectionAgain(t *testing.T) {
@@ -264,34 +160,6 @@ func TestWebhookSurvivesAConnectionThatTheServerClosed(t *testing.T) {
 	for range 20 {
 		require.NoError(t, action.Run(t.Context(), delivery(`{}`)))
 		server.CloseClientConnections()
-	}
-}
-
-func TestWebhookNetworkErrors(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
-	talker := listen(t, func(c net.Conn) { _, _ = c.Write([]byte("SSH-2.0-x\r\n" + strings.Repeat("x", 1000) + "\r\n")) })
-	hangup := listen(t, func(net.Conn) {})
-	plain, _ := receiver(t, nil)
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
-	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	t.Cleanup(secure.Close)
-	for name, tc := range map[string]struct{ url, class string }{
-		"nobody listens":             {"http://" + closed.Addr().String(), "refused"},
-		"not HTTP":                   {"http://" + talker, "network"},
-		"closed without an answer":   {"http://" + hangup, "reset"},
-		"TLS without a known issuer": {secure.URL, "tls"},
-		"TLS to a plain server":      {strings.Replace(plain, "http://", "https://", 1), "tls"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			err := webhook(t, handlers.WebhookConfig{URL: secret.String(tc.url + "/s3cret?t=s3cret")}).Run(t.Context(), delivery(`{}`))
-			require.ErrorContains(t, err, "POST "+tc.url+": ")
-			require.Equal(t, tc.class, event.Class(err), "%v", err)
-			require.Equal(t, tc.class == "blocked", event.IsPermanent(err))
-			require.NotContains(t, err.Error(), "s3cret")
-			require.Less(t, len(err.Error()), 300)
-		})
 	}
 }
 
@@ -361,35 +229,10 @@ func TestWebhookErrorHoldsWhatTheReceiverSaidInTime(t *testing.T) {
 	require.EqualError(t, err, "POST "+url+": 502 Bad Gateway: half")
 }
 
-// listen starts a server that is not HTTP: it reads something, does what it is told and hangs up.
-func listen(t *testing.T, talk func(net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Read(make([]byte, 4096))
-			talk(c)
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = l.Close()
-		<-done
-	})
-	return l.Addr().String()
-}
-
 func TestWebhookPathCannotClimb(t *testing.T) {
 	url, got := receiver(t, nil)
 	action := webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/users/{{ data.id }}/orders")})
-	for _, id := range []string{`".."`, `"."`, `"../admin"`, `"x/../../admin"`} {
+	for _, id := range []string{`".."`, `"."`, `"../admin"`, `"x/../../admin"`, `"..\\admin"`} {
 		err := action.Run(t.Context(), delivery(`{"id": `+id+`}`))
 		require.True(t, event.IsPermanent(err), "%v", err)
 	}
@@ -424,6 +267,8 @@ func TestWebhookConfigErrorsNameTheirKeyAndHideTheirValue(t *testing.T) {
 		"a scheme of its own":      {handlers.WebhookConfig{URL: "ftp://s3cret/x"}, []string{"url"}, "no http or https URL"},
 		"no host":                  {handlers.WebhookConfig{URL: "http:///s3cret"}, []string{"url"}, "has no host"},
 		"no URL":                   {handlers.WebhookConfig{URL: "http://a b/s3cret"}, []string{"url"}, "is not a URL"},
+		"a port that is too large": {handlers.WebhookConfig{URL: "http://x:65536/s3cret"}, []string{"url"}, "has a port that is none"},
+		"port 0":                   {handlers.WebhookConfig{URL: "http://x:0/s3cret"}, []string{"url"}, "has a port that is none"},
 		"a placeholder as host":    {handlers.WebhookConfig{URL: "https://{{ data.host }}/s3cret"}, []string{"url"}, "before the path"},
 		"a placeholder in a host":  {handlers.WebhookConfig{URL: "https://s3cret{{ data.host }}/x"}, []string{"url"}, "before the path"},
 		"a placeholder as user":    {handlers.WebhookConfig{URL: "https://{{ data.u }}:s3cret@x/y"}, []string{"url"}, "before the path"},

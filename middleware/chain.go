@@ -48,7 +48,9 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 	}
 	if len(c.Team) > 0 {
 		list = append(list, Recover(c.Log))
-		list = append(list, c.Team...)
+		for _, m := range c.Team {
+			list = append(list, keepContext(m))
+		}
 	}
 	list = append(list, Recover(c.Log))
 	if c.Timeout > 0 {

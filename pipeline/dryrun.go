@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/fraiseql/observer/handlers"
+	"github.com/fraiseql/observer/pipeline/dispatch"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
@@ -23,6 +26,31 @@ type Check struct {
 
 // DryRun connects to every service that the plan needs and checks what run needs of it. It changes nothing.
 func DryRun(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
+	return append(checkTransport(ctx, plan, log), checkActions(ctx, plan)...)
+}
+
+// checkActions asks each action that can find out whether what it needs is there.
+func checkActions(ctx context.Context, plan *Plan) []Check {
+	var checks []Check
+	for _, o := range plan.observers {
+		for _, a := range o.actions {
+			checker, ok := a.run.(handlers.Checker)
+			if !ok {
+				continue
+			}
+			limited, cancel := context.WithTimeout(ctx, checkTimeout)
+			detail, err := checker.Check(limited)
+			cancel()
+			checks = append(checks, Check{Name: dispatch.Topic(o.Name, a.Name), Detail: detail, Err: err})
+		}
+	}
+	return checks
+}
+
+// checkTimeout bounds the check of one action.
+const checkTimeout = 10 * time.Second
+
+func checkTransport(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
 	if plan.cfg.Transport.Transport != "postgres" {
 		return []Check{{Name: "in_memory", Detail: "needs no service"}}
 	}

@@ -68,7 +68,11 @@ func compileAction(cfg *config.Config, registry *handlers.Registry, env handlers
 	}
 	problems := make([]config.Problem, len(list))
 	for i, e := range list {
-		problems[i] = cfg.Problem(key+"."+e.Key, e.Err.Error(), e.Hint)
+		table := key
+		if e.Table != "" {
+			table = e.Table
+		}
+		problems[i] = cfg.Problem(table+"."+e.Key, e.Err.Error(), e.Hint)
 	}
 	return nil, problems
 }

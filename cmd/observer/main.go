@@ -3,9 +3,11 @@
 // A team that has actions or middleware of its own builds its own binary: copy this file and name them.
 //
 //	os.Exit(cmd.Main(
-//		cmd.WithAction(handlers.Define("pager", newPager)),
-//		cmd.WithMiddleware("audit", audit),
+//		cmd.WithAction("credit_check", newCreditCheck),
+//		cmd.WithMiddleware("audit", newAudit),
 //	))
+//
+// Package cmd says how these two are written; examples/custom-action and examples/custom-middleware are whole programs.
 package main
 
 import (

@@ -3,9 +3,12 @@ package redisconn
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/fraiseql/observer/internal/secret"
 )
@@ -31,17 +34,24 @@ func (c Config) Check() error {
 	return nil
 }
 
+// quiet keeps go-redis from printing to stderr what it also returns as errors. It has one logger for all its clients.
+var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
+
 // Open returns a client, which connects when it is first used.
 func Open(c Config) (redis.UniversalClient, error) {
 	options, err := redis.ParseURL(c.URL.Reveal())
 	if err != nil {
 		return nil, ErrURL
 	}
+	quiet()
 	options.PoolSize = c.PoolSize
 	options.DialTimeout = time.Duration(c.ConnectTimeoutSecs) * time.Second
 	options.ReadTimeout = time.Duration(c.CommandTimeoutSecs) * time.Second
 	options.WriteTimeout = options.ReadTimeout
 	options.ContextTimeoutEnabled = true
 	options.ClientName = "observer"
+	// Callers know better when to try again. Once is for a connection that the server closed while it was idle.
+	options.MaxRetries, options.DialerRetries = 1, 1
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled} // of a hosted product
 	return redis.NewClient(options), nil
 }
