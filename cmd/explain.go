@@ -80,7 +80,7 @@ func (p *program) oneEvent(from string) (*event.Event, error) {
 		return nil, err
 	}
 	values := json.NewDecoder(bytes.NewReader(text))
-	for n := 0; n < 2; n++ {
+	for n := range 2 {
 		switch err := values.Decode(new(json.RawMessage)); {
 		case errors.Is(err, io.EOF) && n == 0:
 			return nil, usagef(`%s is empty: write one event, such as {"entity_type": "Order", "data": {"id": 1}}`, sourceName(from))

@@ -179,7 +179,7 @@ func TestExplainRefuses(t *testing.T) {
 		"something behind the event":     {explainedEvent + "]", []string{"--config", cfg, "--event", "-"}, []string{"read event from standard input", "after top-level value"}},
 		"an event without an entity":     {`{"data": {}}`, []string{"--config", cfg, "--event", "-"}, []string{`"entity_type" is missing`}},
 		"a file that is not there":       {"", []string{"--config", cfg, "--event", "no/such.json"}, []string{"no/such.json"}},
-		"a misspelt observer":            {explainedEvent, []string{"--config", cfg, "--event", "-", "--observer", "shiped"}, []string{`no observer "shiped"`, "did you mean shipped?", "shipped, large, invoices, all-payments"}},
+		"a misspelt observer":            {explainedEvent, []string{"--config", cfg, "--event", "-", "--observer", "shippd"}, []string{`no observer "shippd"`, "did you mean shipped?", "shipped, large, invoices, all-payments"}},
 		"an observer of no declared one": {explainedEvent, []string{"--config", os.DevNull, "--event", "-", "--observer", "x"}, []string{"declares none"}},
 		"a wrong configuration, with every problem": {
 			explainedEvent,

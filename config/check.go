@@ -95,7 +95,7 @@ func looksLikeDSN(s string) bool {
 
 func (d *decoder) checkNATS() {
 	n := &d.cfg.Transport.NATS
-	if err := n.Config.Check(); err != nil {
+	if err := n.Check(); err != nil {
 		d.wrong("transport.nats.url", err.Error(), "")
 	}
 	if (n.TLSCert == "") != (n.TLSKey == "") {

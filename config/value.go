@@ -28,11 +28,12 @@ func (d *decoder) value(dst reflect.Value, f field, n *node, path string) {
 
 func (d *decoder) list(dst reflect.Value, f field, n *node, path string) {
 	items := n.items
-	if n.loose && n.kind == kindText {
+	switch {
+	case n.loose && n.kind == kindText:
 		items = n.split()
-	} else if f.single() && n.kind == kindText {
+	case f.single() && n.kind == kindText:
 		items = []*node{n}
-	} else if n.kind != kindArray {
+	case n.kind != kindArray:
 		d.wrongKind(f, n, path)
 		return
 	}

@@ -41,31 +41,35 @@ func (e *Event) Raw(path ...string) (raw string, ok bool) {
 
 // attribute returns a field of the event itself, other than its three images.
 func (e *Event) attribute(name string) (string, bool) {
+	var short [64]byte // holds most of them
+	b := short[:0]
 	switch name {
 	case "id":
-		return string(appendString(nil, e.ID)), true
+		b = appendString(b, e.ID)
 	case "event_type":
-		return string(appendString(nil, string(e.Type))), true
+		b = appendString(b, string(e.Type))
 	case "entity_type":
-		return string(appendString(nil, e.Entity)), true
+		b = appendString(b, e.Entity)
 	case "entity_id":
-		return string(appendString(nil, e.EntityID)), true
+		b = appendString(b, e.EntityID)
 	case "tenant_id":
-		return string(appendNullable(nil, e.TenantID)), true
+		b = appendNullable(b, e.TenantID)
 	case "user_id":
-		return string(appendNullable(nil, e.UserID)), true
+		b = appendNullable(b, e.UserID)
 	case "timestamp":
-		return string(strconv.AppendQuote(nil, e.Timestamp.UTC().Format(time.RFC3339Nano))), true
+		b = append(e.Timestamp.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 	case "seq":
-		return string(strconv.AppendInt(nil, e.Seq, 10)), true
+		b = strconv.AppendInt(b, e.Seq, 10)
 	case "source":
-		return string(appendNullable(nil, e.Source)), true
+		b = appendNullable(b, e.Source)
 	case "actor_type":
-		return string(appendNullable(nil, e.ActorType)), true
+		b = appendNullable(b, e.ActorType)
 	case "schema_version":
-		return string(strconv.AppendInt(nil, int64(e.SchemaVersion), 10)), true
+		b = strconv.AppendInt(b, int64(e.SchemaVersion), 10)
+	default:
+		return "", false
 	}
-	return "", false
+	return string(b), true
 }
 
 // topLevel lists the fields of one JSON object.

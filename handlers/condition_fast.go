@@ -103,23 +103,22 @@ func (p *simpleParser) part(compared bool) test {
 	return func(e *event.Event, vars *variable) bool { return left.of(e, vars).truthy() }
 }
 
-// textTest is the comparison of a field with text, the most frequent of all, on the raw JSON; nil for any other.
+// textTest is the comparison of a field of a row with text, the most frequent of all, on the raw JSON; nil for any other.
 func textTest(field, text *operand, symbol string) test {
-	if text == nil || field.path == nil || field.attribute != nil || text.path != nil || text.literal.kind != kindText || symbol != "==" && symbol != "!=" {
+	row := field.path != nil && !field.variable && field.attribute == nil
+	if !row || text == nil || text.path != nil || text.literal.kind != kindText || symbol != "==" && symbol != "!=" {
 		return nil
 	}
-	want, equal := text.literal.text, symbol == "=="
+	path, want, equal := field.path, text.literal.text, symbol == "=="
 	quoted, odd := `"`+want+`"`, strings.ContainsAny(want, `\"`) || strings.ContainsRune(want, utf8.RuneError)
-	return func(e *event.Event, vars *variable) bool {
-		raw := field.raw(e, vars)
-		if !odd {
-			escape := strings.IndexByte(raw, '\\')
-			switch {
-			case raw == quoted:
-				return equal
-			case escape < 0 || !strings.HasPrefix(quoted, raw[:escape]): // other bytes are other text
-				return !equal
-			}
+	return func(e *event.Event, _ *variable) bool {
+		raw, _ := e.Raw(path...)
+		if raw == quoted && !odd {
+			return equal
+		}
+		escape := strings.IndexByte(raw, '\\')
+		if !odd && (escape < 0 || !strings.HasPrefix(quoted, raw[:escape])) { // other bytes are other text
+			return !equal
 		}
 		v := valueOf(raw)
 		return (v.kind == kindText && v.text == want) == equal
@@ -172,13 +171,12 @@ func (o *operand) of(e *event.Event, vars *variable) value {
 
 // raw returns the JSON at the path, "" when there is nothing.
 func (o *operand) raw(e *event.Event, vars *variable) string {
-	var raw string
-	if o.variable {
-		raw, _ = vars.find(o.path[0])
-		raw, _ = event.Within(raw, o.path[1:])
-	} else {
-		raw, _ = e.Raw(o.path...)
+	if !o.variable {
+		raw, _ := e.Raw(o.path...)
+		return raw
 	}
+	raw, _ := vars.find(o.path[0])
+	raw, _ = event.Within(raw, o.path[1:])
 	return raw
 }
 

@@ -3,8 +3,10 @@ package handlers
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -68,6 +70,32 @@ func TestFastComparisonsAgreeWithJMESPathForEveryPair(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestFastComparisonsOfTheEventAgreeWithJMESPath(t *testing.T) {
+	full := &event.Event{
+		ID: "a", Type: event.Insert, Entity: "'", EntityID: "1", TenantID: "é", UserID: "\xff", Source: "a", ActorType: `"`, Seq: 1, SchemaVersion: 0,
+		Timestamp: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC), Data: json.RawMessage(`{"a": "1", "b": "a"}`),
+	}
+	ran := 0
+	for _, e := range []*event.Event{full, {}} {
+		for _, field := range append(slices.Clone(attributes), "nope") {
+			for _, right := range append(literals, "data.b", "data.a", "event.id", "event.seq", "before") {
+				for _, op := range []string{"==", "!=", "<", ">="} {
+					c, err := CompileCondition("event." + field + " " + op + " " + right)
+					if err != nil {
+						continue // it can never hold
+					}
+					require.NotNil(t, c.fast)
+					want, err := c.Eval(e)
+					require.NoError(t, err)
+					require.Equal(t, truthy(want), c.fast(e, nil), "%s %s %s", field, op, right)
+					ran++
+				}
+			}
+		}
+	}
+	require.Greater(t, ran, 500)
 }
 
 // Few names and values, so that they often meet; the odd ones among them are what decoders disagree about.

@@ -369,10 +369,11 @@ func TestEvalReturnsTheValue(t *testing.T) {
 	require.JSONEq(t, `{"n":2,"to":"ada@example.com"}`, string(b))
 }
 
-func FuzzCompileCondition(f *testing.F) {
+func FuzzCondition(f *testing.F) {
 	for _, expr := range []string{
 		"data.total > 1000 && changed_to('status', 'x')", "!a.b[?c > `1`] | [0]", "a[1:2:3].{b: c, d: [1, 2]}", `"q\"x" == 'r\'s'`,
 		"sort_by(data.items, &price)[0]", "\x80a\u0080", "@(1)", "[*", "{a:b,", "`1", "merge(a, b) == changed('x')",
+		"event.seq == length(data.tags) && [5] == event.", "data.a == 1 | @", "'a' || !event.id == 'b'", "1 < 2 < 3", "event.data.",
 	} {
 		f.Add(expr)
 	}

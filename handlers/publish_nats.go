@@ -54,7 +54,7 @@ func (t *natsTopic) check(ctx context.Context) (string, error) {
 		return err
 	})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("ask NATS which stream takes %s: %w", t.shown, err)
 	}
 	return fmt.Sprintf("stream %s takes %s", stream, t.shown), nil
 }

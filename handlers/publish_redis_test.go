@@ -87,7 +87,7 @@ func TestPublishTrimsNothing(t *testing.T) {
 	url, stream := testenv.Redis(t), unique("orders")
 	action := redisAction(t, url, stream, "")
 	for i := range 500 {
-		require.NoError(t, inTime(t, action, orderOf(fmt.Sprint(i), `{}`)))
+		require.NoError(t, inTime(t, action, orderOf(strconv.Itoa(i), `{}`)))
 	}
 	require.EqualValues(t, 500, redisClient(t, url).XLen(t.Context(), stream).Val())
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -27,7 +28,8 @@ func newSigner(variables []string) (*signer, error) {
 		return nil, &KeyError{Key: key, Err: errors.New("names more than two variables"), Hint: "name the new and the old secret"}
 	}
 	s := &signer{}
-	for _, name := range variables {
+	for i, name := range variables {
+		key := key + "[" + strconv.Itoa(i) + "]"
 		value := os.Getenv(name)
 		if value == "" {
 			return nil, &KeyError{Key: key, Err: fmt.Errorf("the environment variable %s is not set", name), Hint: secretHint}

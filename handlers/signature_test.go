@@ -196,21 +196,21 @@ func TestSignatureCannotBeOverridden(t *testing.T) {
 func TestSignatureSecretsThatAreNone(t *testing.T) {
 	good := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 24)))
 	for name, tc := range map[string]struct{ value, want string }{
-		"none":                        {"", "signing_secret_env: the environment variable BAD_SECRET is not set"},
-		"nothing after the prefix":    {"whsec_", "signing_secret_env: BAD_SECRET does not hold a signing secret"},
-		"what is not base64":          {"whsec_" + strings.Repeat("!", 40), "signing_secret_env: BAD_SECRET does not hold a signing secret"},
-		"base64 of URLs":              {"whsec_" + strings.Repeat("-_", 20), "signing_secret_env: BAD_SECRET does not hold a signing secret"},
-		"a byte too short":            {"whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 23))), "signing_secret_env: BAD_SECRET does not hold a signing secret"},
-		"a byte too long":             {"whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 65))), "signing_secret_env: BAD_SECRET does not hold a signing secret"},
-		"text":                        {"correct horse battery staple, and more", "signing_secret_env: BAD_SECRET does not hold a signing secret"},
-		"a key that only they verify": {"whpk_" + good, "signing_secret_env: BAD_SECRET does not hold a signing secret"},
+		"none":                        {"", "the environment variable BAD_SECRET is not set"},
+		"nothing after the prefix":    {"whsec_", "BAD_SECRET does not hold a signing secret"},
+		"what is not base64":          {"whsec_" + strings.Repeat("!", 40), "BAD_SECRET does not hold a signing secret"},
+		"base64 of URLs":              {"whsec_" + strings.Repeat("-_", 20), "BAD_SECRET does not hold a signing secret"},
+		"a byte too short":            {"whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 23))), "BAD_SECRET does not hold a signing secret"},
+		"a byte too long":             {"whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 65))), "BAD_SECRET does not hold a signing secret"},
+		"text":                        {"correct horse battery staple, and more", "BAD_SECRET does not hold a signing secret"},
+		"a key that only they verify": {"whpk_" + good, "BAD_SECRET does not hold a signing secret"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("GOOD_SECRET", good)
 			t.Setenv("BAD_SECRET", tc.value)
-			for _, names := range [][]string{{"BAD_SECRET"}, {"GOOD_SECRET", "BAD_SECRET"}} {
+			for i, names := range [][]string{{"BAD_SECRET"}, {"GOOD_SECRET", "BAD_SECRET"}} {
 				err := buildError(t, handlers.WebhookConfig{URL: "http://x/", SigningSecretEnv: names})
-				require.ErrorContains(t, err, tc.want+" (write whsec_ and the base64 of 24 to 64 random bytes")
+				require.ErrorContains(t, err, fmt.Sprintf("signing_secret_env[%d]: ", i)+tc.want+" (write whsec_ and the base64 of 24 to 64 random bytes")
 				require.Len(t, handlers.KeyErrors(err), 1)
 				if rest := strings.TrimPrefix(tc.value, "whsec_"); rest != "" {
 					require.NotContains(t, err.Error(), rest)

@@ -21,6 +21,7 @@ func NewSlack(cfg *SlackConfig, env Env) (Action, error) {
 		return nil, err
 	}
 	w.target.hidden = true // who knows the path may post
+	w.secret = env.hides("message_template") || env.hides("channel")
 	w.payload = func(e *event.Event) ([]byte, error) {
 		text, err := message.Render(e)
 		if err != nil {

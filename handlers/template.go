@@ -31,17 +31,12 @@ const (
 	KeyPattern
 )
 
-// blocks reports whether if and for may stand anywhere in the text. In JSON they may inside a string.
-func (p Position) blocks() bool {
-	return p == Plain || p == Slack || p == Subject || p == HTML
-}
-
 const (
 	// maxAddition bounds what a template may write beyond what the event itself holds, so that a large row passes and no
 	// template multiplies it.
 	maxAddition = 1 << 20
-	// maxWork bounds what rendering costs, since a loop in a loop may write nothing: about a second. It grows with the event.
-	maxWork = 1 << 29
+	// maxWork bounds what rendering costs, since a loop in a loop may write nothing: about a quarter of a second. It grows with the event.
+	maxWork = 1 << 28
 )
 
 // Template is a compiled template: text with placeholders, and blocks where people read it.
@@ -226,8 +221,10 @@ func (r *renderer) find(path []string) (raw string, ok bool) {
 
 // head returns the JSON of the variable or of the field of a row that a path begins with, and the rest of the path.
 func (r *renderer) head(path []string) (raw string, rest []string, ok bool) {
-	if raw, ok := r.variables.find(path[0]); ok {
-		return raw, path[1:], true
+	if r.variables != nil {
+		if raw, ok := r.variables.find(path[0]); ok {
+			return raw, path[1:], true
+		}
 	}
 	n := min(len(path), 2)
 	raw, ok = r.event.Raw(path[:n]...)

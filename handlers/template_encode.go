@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/fraiseql/observer/event"
 )
@@ -15,7 +16,7 @@ func (t *Template) encode(b []byte, raw string, quoted bool) ([]byte, error) {
 		if quoted {
 			return appendQuotedText(b, raw), nil
 		}
-		return append(b, strings.ToValidUTF8(raw, "\uFFFD")...), nil
+		return append(b, validText(raw)...), nil
 	case URL:
 		if raw == "null" {
 			return nil, errNull
@@ -42,6 +43,14 @@ func (t *Template) encode(b []byte, raw string, quoted bool) ([]byte, error) {
 	default:
 		return append(b, text(raw)...), nil
 	}
+}
+
+// validText is s where it is UTF-8, as JSON must be.
+func validText(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, string(utf8.RuneError))
 }
 
 var (
@@ -78,7 +87,7 @@ func appendQuotedText(b []byte, raw string) []byte {
 	case raw == "null":
 		return b
 	case raw[0] == '"':
-		return append(b, strings.ToValidUTF8(raw[1:len(raw)-1], "\uFFFD")...)
+		return append(b, validText(raw[1:len(raw)-1])...)
 	}
 	quoted, _ := json.Marshal(raw) // a string always marshals
 	return append(b, quoted[1:len(quoted)-1]...)

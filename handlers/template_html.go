@@ -7,6 +7,7 @@ import (
 	htmltemplate "html/template"
 	"io"
 	"iter"
+	"regexp"
 	"strconv"
 )
 
@@ -18,10 +19,10 @@ type document struct {
 	comments []htmltemplate.HTML // html/template drops them, and mail programs read some
 }
 
-// delimiters are none of ours, since ours may stand behind a {.
+// What actions stand between: not {{, since a text that ends with { may come before it. No text of ours holds {{#.
 const openAction, closeAction = "{{#", "}}"
 
-// newDocument makes a document. Its error is one of html/template, at the place of at in the sample.
+// newDocument makes a document, and returns the text that it is made from. The error is one of html/template.
 func newDocument(parts []part) (d *document, s *documentSample, err error) {
 	d = &document{}
 	s = &documentSample{document: d}
@@ -38,6 +39,9 @@ type documentSample struct {
 	sample
 	*document
 	markup markup
+	// A value may be --, and with what follows end a conditional comment.
+	behindValue bool
+	endsComment *part // where it would
 }
 
 func (s *documentSample) add(parts []part) {
@@ -52,17 +56,21 @@ func (s *documentSample) add(parts []part) {
 		switch p.kind {
 		case valuePart:
 			s.action(p, "$.Value", n)
+			s.behindValue = true
 		case ifPart:
 			s.action(p, "if $.Holds", n)
-			before := s.markup
+			before, behindValue := s.markup, s.behindValue
 			s.add(p.body)
 			s.replace(openAction+" else "+closeAction, p.start)
-			s.markup = before
+			s.markup, behindValue, s.behindValue = before, s.behindValue, behindValue
 			s.add(p.other)
+			s.behindValue = s.behindValue || behindValue
 			s.end(p)
 		case forPart:
 			s.action(p, "range $.Each", n)
+			s.behindValue = true // its own end is before its beginning
 			s.add(p.body)
+			s.behindValue = true
 			s.end(p)
 		}
 	}
@@ -74,8 +82,14 @@ func (s *documentSample) action(p *part, text string, n int) {
 
 func (s *documentSample) end(p *part) { s.replace(openAction+" end "+closeAction, p.start) }
 
+var commentEnd = regexp.MustCompile(`^-*!?>`)
+
 // literal copies text, with its comments as actions.
 func (s *documentSample) literal(p *part) {
+	if s.markup.conditional && s.behindValue && s.endsComment == nil && commentEnd.MatchString(p.literal) {
+		s.endsComment = p
+	}
+	s.behindValue = false
 	for at := 0; at < len(p.literal); {
 		n, what := s.markup.next(p.literal[at:], p.start+at)
 		text := p.literal[at : at+n]

@@ -11,6 +11,12 @@ import (
 // compileHTML makes a document of a template.
 func compileHTML(src string, parts []part) (*document, error) {
 	d, s, err := newDocument(parts)
+	if err == nil && s.endsComment != nil {
+		return nil, &SyntaxError{
+			Source: src, Offset: s.endsComment.start, Message: "with a value before it, this may end the conditional comment around it",
+			Hint: "put the value between quotation marks",
+		}
+	}
 	if err == nil {
 		return d, nil
 	}

@@ -11,6 +11,8 @@ type markup struct {
 	name  string // of the element, in a tag and in what is no markup
 	quote byte   // around the value of an attribute, 0 outside
 	since int    // in the source
+
+	conditional bool // inside a conditional comment that holds placeholders
 }
 
 type markupState int
@@ -28,7 +30,7 @@ var rawElements = map[string]bool{"script": true, "style": true, "textarea": tru
 var (
 	tagName = regexp.MustCompile(`^</?([A-Za-z][^\s/>]*)`)
 	// Of a conditional comment that holds placeholders, what opens and closes it is a comment, and what is between is not:
-	// some mail programs read it. Encoded values never close it.
+	// some mail programs read it.
 	conditional = regexp.MustCompile(`(?i)^<!--\[if [^\]<>]*\]>`)
 	declaration = regexp.MustCompile(`^<[!?][^<>]*>`) // which browsers take for a comment, but for the type of the document
 	doctype     = regexp.MustCompile(`(?i)^<!doctype\s`)
@@ -76,8 +78,9 @@ func (m *markup) next(text string, at int) (n int, what markupPiece) {
 	if n := len(doctype.FindString(text)); n > 0 {
 		return n, plainMarkup
 	}
-	if n := len(declaration.FindString(text)); n > 0 {
-		return n, aComment
+	if found := declaration.FindString(text); found != "" {
+		m.conditional = m.conditional && !strings.HasSuffix(found, "-->")
+		return len(found), aComment
 	}
 	return 1, strayAngle
 }
@@ -88,6 +91,7 @@ func (m *markup) comment(text string) (n int, what markupPiece) {
 		return end + len("-->"), aComment
 	}
 	if n := len(conditional.FindString(text)); n > 0 {
+		m.conditional = true
 		return n, aComment
 	}
 	m.in = inComment

@@ -23,6 +23,7 @@ type tag struct {
 	excerpt
 }
 
+// words begin the tags of blocks.
 var words = map[string]bool{"if": true, "for": true, "else": true, "end": true}
 
 func newTag(open, end int, s excerpt) tag {
@@ -33,7 +34,7 @@ func newTag(open, end int, s excerpt) tag {
 	return tag{open, end, word, trimmed(s.text, len(word), len(s.text)).in(s)}
 }
 
-// in returns the excerpt of a text that is itself the text of a excerpt.
+// in returns the excerpt of a text that is itself the text of an excerpt.
 func (s excerpt) in(around excerpt) excerpt { return excerpt{s.text, around.start + s.start} }
 
 // second is the tag that follows the word of t: the if of an else if.

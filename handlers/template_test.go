@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 	"github.com/fraiseql/observer/handlers"
 )
 
-const rowForTemplates = `{"id": 12345678901234567890, "price": 10.50, "name": "Ada \"the\" Löw\n", "path": "a/b?c&d=e", "none": null, "ok": true, "nested": {"deep": {"x": [1, 2]}}, "evil": "x\",\"admin\":true,\"y\":\"", "code": "{{ data.id }}", "crlf": "a\r\nX-Evil: 1"}`
+const rowForTemplates = `{"id": 12345678901234567890, "price": 10.50, "name": "Ada \"the\" Löw\n", "path": "a/b?c&d=e", "none": null, "ok": true, "nested": {"deep": {"x": [1, 2]}}, "evil": "x\",\"admin\":true,\"y\":\"", "code": "{{ data.id }}", "crlf": "a\r\nX-Evil: 1", "unit price": 7.00, "tags": "<!channel> &", "star": "*a-[b]\\?^", "empty": ""}`
 
 func TestTemplateEncodesByPlace(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -41,6 +42,12 @@ func TestTemplateEncodesByPlace(t *testing.T) {
 		"a URL":                           {handlers.URL, `https://x/{{ data.path }}?n={{ data.id }}`, `https://x/a%2Fb%3Fc%26d%3De?n=12345678901234567890`},
 		"a form":                          {handlers.Form, `n={{ data.path }}&z={{ data.none }}`, `n=a%2Fb%3Fc%26d%3De&z=`},
 		"a header":                        {handlers.Header, `Bearer {{ data.path }}`, `Bearer a/b?c&d=e`},
+		"a quoted name and an element":    {handlers.JSONBody, `[{{ data."unit price" }}, {{ data.nested.deep.x[1] }}, "{{ data."ok" }}"]`, `[7.00, 2, "true"]`},
+		"a default in single quotes":      {handlers.Plain, `{{ data.nope | default 'it\'s "x"' }}`, `it's "x"`},
+		"Slack":                           {handlers.Slack, `*{{ data.tags }}* <{{ data.path }}>`, `*&lt;!channel&gt; &amp;* <a/b?c&amp;d=e>`},
+		"a subject":                       {handlers.Subject, "Re: {{ data.crlf }}\n{{ data.id }}", "Re: a  X-Evil: 1 12345678901234567890"},
+		"a key":                           {handlers.KeyPattern, `order:{{ data.star }}:*`, `order:\*a\-\[b\]\\\?\^:*`},
+		"a tab in a header":               {handlers.Header, "a\t{{ data.ok }}", "a\ttrue"},
 		"no placeholder":                  {handlers.JSONBody, ` {"a": 1e999} `, ` {"a": 1e999} `},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,6 +68,8 @@ func TestTemplateRenderErrorsArePermanent(t *testing.T) {
 		"a missing field":         {handlers.Plain, `{{ data.customer.email }}`, "render data.customer.email: no such field"},
 		"a field of what is none": {handlers.JSONBody, `{{ before.status }}`, "render before.status: no such field"},
 		"a line end in a header":  {handlers.Header, `{{ data.crlf }}`, "render data.crlf: a header cannot hold control characters"},
+		"null in a key":           {handlers.KeyPattern, `x:{{ data.none }}*`, "render data.none: null or empty text in a key would reach other keys"},
+		"empty text in a key":     {handlers.KeyPattern, `x:{{ data.empty }}*`, "render data.empty: null or empty text in a key"},
 		"null in a URL":           {handlers.URL, `https://x/{{ data.none }}`, "render data.none: null in a URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -171,19 +180,39 @@ func BenchmarkTemplate(b *testing.B) {
 	}
 }
 
-func FuzzCompileTemplate(f *testing.F) {
-	f.Add(`{"a": "{{ data.x | default "}}" }}", "b": {{ event.id }}}`)
-	f.Add("{{ data.x | default `\\` }}")
-	f.Add("{{")
-	e := update("", rowForTemplates)
-	f.Fuzz(func(t *testing.T, src string) {
-		for pos := handlers.Plain; pos <= handlers.Header; pos++ {
+func FuzzTemplate(f *testing.F) {
+	for _, src := range []string{
+		`{"a": "{{ data.x | default "}}" }}", "b": {{ event.id }}}`, "{{ data.x | default `\\` }}", "{{", `{{ data."a b"[0] | default 'it\'s' }}`,
+		`["{{ for x in data.items }}{{ if x.n > 1 && !loop.last }}{{ x.n }}{{ else if x }}\\n{{ else }}{{ loop.index }}{{ end }}{{ end }}"]`,
+		"{{ if data.ok }}\r\n <a href='{{ data.path }}' {{ if before }}b{{ end }}>\n{{ end }}", "<!--[if mso]>{{ data.name }}<![endif]--><script>{{ data.id }}</script><!-- x -->",
+	} {
+		f.Add(src, rowForTemplates)
+	}
+	f.Add(`{{ for x in data }}{{ x }}{{ end }}`, `[1, "\ud800"]`)
+	f.Fuzz(func(t *testing.T, src, row string) {
+		e := update(was, row)
+		if !json.Valid([]byte(row)) {
+			e = update("", rowForTemplates)
+		}
+		for pos := handlers.Plain; pos <= handlers.KeyPattern; pos++ {
 			tpl, err := handlers.CompileTemplate(src, pos)
 			if err != nil {
-				_ = err.Error()
+				var wrong *handlers.SyntaxError
+				if !errors.As(err, &wrong) {
+					t.Fatalf("%T: %v", err, err)
+				}
+				_ = wrong.Error() + wrong.Caret()
 				continue
 			}
-			if out, err := tpl.Render(e); err == nil && pos == handlers.JSONBody && !json.Valid(out) {
+			out, err := tpl.Render(e)
+			switch {
+			case err != nil:
+				if !event.IsPermanent(err) {
+					t.Fatalf("%q: %v", src, err)
+				}
+			case pos == handlers.JSONBody && !json.Valid(out):
+				t.Fatalf("%q gives %q", src, out)
+			case pos == handlers.Header && strings.ContainsAny(string(out), "\r\n\x00"):
 				t.Fatalf("%q gives %q", src, out)
 			}
 		}

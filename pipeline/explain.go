@@ -67,7 +67,7 @@ func (p *Plan) explain(o *observer, key string, e *event.Event) Explanation {
 		reasons = append(reasons, fmt.Sprintf("it is for %s events, and this one is of type %s", o.EventType, e.Type))
 	}
 	if o.Condition != "" && !x.OtherEntity {
-		reason := ""
+		var reason string
 		x.Condition, reason = explainCondition(o.Condition, p.cfg.Hidden(key+".condition"), e)
 		if reason != "" {
 			reasons = append(reasons, reason)

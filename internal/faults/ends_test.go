@@ -133,7 +133,7 @@ func (e *ends) startMail(t *testing.T) {
 	go func() { ended <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		require.NoError(t, server.Close())
-		<-ended
+		require.NoError(t, <-ended)
 	})
 }
 

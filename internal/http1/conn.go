@@ -30,18 +30,23 @@ type conn struct {
 	since   time.Time // idle
 	left    int64     // what may still be read of the headers
 	heard   bool      // something of the answer came
+	failed  error     // of reading, which the parser of answers does not tell in the middle of a line
 }
 
 var errLongHeaders = errors.New("the headers of the answer are too long")
 
 func (c *conn) Read(p []byte) (int, error) {
 	if c.left <= 0 {
+		c.failed = errLongHeaders
 		return 0, errLongHeaders
 	}
 	n, err := c.Conn.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
 	if n > 0 {
 		c.heard = true
+	}
+	if err != nil {
+		c.failed = err
 	}
 	return n, err
 }
@@ -57,7 +62,7 @@ func (c *conn) stands() bool {
 
 // exchange sends a request and reads the headers of its answer. After an error the connection is closed.
 func (c *conn) exchange(ctx context.Context, r *Request, deadline time.Time) (*Answer, error) {
-	c.heard, c.left = false, c.owner.MaxHeaderBytes
+	c.heard, c.failed, c.left = false, nil, c.owner.MaxHeaderBytes
 	_ = c.SetDeadline(deadline) // fails on a closed connection, as all that follows does
 	ended := context.AfterFunc(ctx, func() {
 		_ = c.SetDeadline(time.Unix(1, 0)) // whoever waits for the connection notices
@@ -109,8 +114,11 @@ func (c *conn) send(r *Request) error {
 func (c *conn) receive() (*http.Response, error) {
 	for range maxInformational + 1 {
 		resp, err := http.ReadResponse(c.in, nil)
-		if err != nil {
-			return nil, fmt.Errorf("receive: %w", err)
+		switch {
+		case err != nil && c.failed == io.EOF: //nolint:errorlint // a connection says it so
+			return nil, fmt.Errorf("receive: %w", io.ErrUnexpectedEOF)
+		case err != nil:
+			return nil, fmt.Errorf("receive: %w", cmp.Or(c.failed, err))
 		}
 		switch {
 		case resp.StatusCode == http.StatusSwitchingProtocols:

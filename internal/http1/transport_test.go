@@ -248,6 +248,23 @@ func TestAnAnswerThatNobodyAskedFor(t *testing.T) {
 	require.EqualValues(t, 2, s.connections.Load())
 }
 
+// The reader of answers reports what was cut in the middle of a line as malformed.
+func TestAnAnswerThatBreaksOffInALineSaysWhy(t *testing.T) {
+	t.Parallel()
+	half := answers("HTTP/1.1 200 OK\r\nContent-Le")
+	t.Run("the connection ended", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, func(conn net.Conn, n int, req *http.Request) bool { return half(conn, n, req) && false })
+		_, err := transport(t).Do(t.Context(), request(t, s, nil), patience)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	})
+	t.Run("the time was over", func(t *testing.T) {
+		t.Parallel()
+		_, err := transport(t).Do(t.Context(), request(t, serve(t, half), nil), 50*time.Millisecond)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	})
+}
+
 func TestAnAnswerThatIsNone(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -411,7 +428,7 @@ func TestTheHeadersOfAnAnswerHaveALimit(t *testing.T) {
 			s := serve(t, answers(before+filler+after+"ok"))
 			answer, err := transport(t).Do(t.Context(), request(t, s, nil), patience)
 			if !tc.fits {
-				require.ErrorContains(t, err, "receive: ")
+				require.ErrorContains(t, err, "the headers of the answer are too long")
 				return
 			}
 			require.NoError(t, err)

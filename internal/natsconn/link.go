@@ -149,7 +149,7 @@ func (l *link) lost(_ *nats.Conn, err error) {
 	defer l.mu.Unlock()
 	l.down = errLost
 	if err != nil {
-		l.down = fmt.Errorf("%w: %s", errLost, err) // how it was lost is no kind of its own
+		l.down = fmt.Errorf("%w: %s", errLost, err.Error()) // how it was lost is no kind of its own
 	}
 }
 

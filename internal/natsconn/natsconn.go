@@ -38,7 +38,7 @@ var ErrURL = errors.New("is no list of NATS servers (write nats://user:password@
 
 // Check reports whether the addresses can be read.
 func (c Config) Check() error {
-	for _, address := range strings.Split(c.URL.Reveal(), ",") {
+	for address := range strings.SplitSeq(c.URL.Reveal(), ",") {
 		address = strings.TrimSpace(address)
 		if !strings.Contains(address, "://") {
 			address = "nats://" + address
