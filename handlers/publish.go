@@ -139,8 +139,11 @@ func (p *Publish) message(d *event.Delivery) (*message.Message, error) {
 // messageMetadata is what a reader may choose by without decoding the payload.
 func messageMetadata(d *event.Delivery) []PreviewField {
 	return []PreviewField{
-		{"event_type", string(d.Event.Type)}, {"entity_type", d.Event.Entity}, {"event_id", d.Event.ID},
-		{"observer", d.Observer}, {"action", d.Action},
+		{"event_type", string(d.Event.Type)},
+		{"entity_type", d.Event.Entity},
+		{"event_id", d.Event.ID},
+		{"observer", d.Observer},
+		{"action", d.Action},
 	}
 }
 

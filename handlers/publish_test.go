@@ -202,8 +202,11 @@ func TestPublishPreviewShowsTheMessage(t *testing.T) {
 	require.Equal(t, handlers.Preview{
 		Request: "publish to NATS subject orders.shipped",
 		Fields: []handlers.PreviewField{
-			{Name: "event_type", Value: "UPDATE"}, {Name: "entity_type", Value: "Order"}, {Name: "event_id", Value: d.Event.ID},
-			{Name: "observer", Value: "order-shipped"}, {Name: "action", Value: "notify"},
+			{Name: "event_type", Value: "UPDATE"},
+			{Name: "entity_type", Value: "Order"},
+			{Name: "event_id", Value: d.Event.ID},
+			{Name: "observer", Value: "order-shipped"},
+			{Name: "action", Value: "notify"},
 		},
 		Body: `{"id": 9007199254740993}`,
 	}, p)

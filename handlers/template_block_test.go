@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -236,11 +237,11 @@ func TestTemplateLoopsAreBounded(t *testing.T) {
 		list(1000, "1"), list(20_000, `{"a": 1}`), list(200_000, "1"), list(100_000, "2"))
 	e := update("", row)
 	nest := func(depth int, over, body string) string {
-		src := ""
+		var src strings.Builder
 		for i := range depth {
-			src += fmt.Sprintf("{{ for v%d in data.%s }}", i, over)
+			fmt.Fprintf(&src, "{{ for v%d in data.%s }}", i, over)
 		}
-		return src + body + strings.Repeat("{{ end }}", depth)
+		return src.String() + body + strings.Repeat("{{ end }}", depth)
 	}
 	for name, tc := range map[string]struct{ src, want string }{
 		"text without end":                    {nest(5, "l", "some text"), "its text is longer than"},
@@ -327,7 +328,7 @@ func TestTemplateIsUsedByManyAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	e := update("", rowForBlocks)
 	for i := range 8 {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			t.Parallel()
 			for range 100 {
 				out, err := tpl.Render(e)

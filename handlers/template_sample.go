@@ -18,13 +18,13 @@ type samplePiece struct {
 // copy adds a literal.
 func (s *sample) copy(literal string, src int) {
 	s.pieces = append(s.pieces, samplePiece{s.Len(), src, true})
-	s.WriteString(literal)
+	_, _ = s.WriteString(literal) // a builder takes everything
 }
 
 // replace adds what stands for something at a place in the source.
 func (s *sample) replace(text string, src int) {
 	s.pieces = append(s.pieces, samplePiece{s.Len(), src, false})
-	s.WriteString(text)
+	_, _ = s.WriteString(text) // as above
 }
 
 // source returns the place in the source of a place in the sample.
