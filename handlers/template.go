@@ -35,8 +35,8 @@ const (
 	// maxAddition bounds what a template may write beyond what the event itself holds, so that a large row passes and no
 	// template multiplies it.
 	maxAddition = 1 << 20
-	// maxWork bounds what rendering costs, since a loop in a loop may write nothing: about a quarter of a second. It grows with the event.
-	maxWork = 1 << 28
+	// maxWork bounds what rendering costs, since a loop in a loop may write nothing: some 60 milliseconds. It grows with the event.
+	maxWork = 1 << 26
 )
 
 // Template is a compiled template: text with placeholders, and blocks where people read it.

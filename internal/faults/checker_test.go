@@ -12,7 +12,7 @@ import (
 // settleWindow is how late a settled delivery may reach the stored checkpoint: what settled within it before a kill may
 // come again. The promise is 100 ms; the short form, whose scenarios take the processors from each other and from other
 // tests, is patient.
-var settleWindow = pick(time.Second, 100*time.Millisecond)
+var settleWindow = pick(2*time.Second, 100*time.Millisecond)
 
 // verdict is what a scenario counted.
 type verdict struct {
