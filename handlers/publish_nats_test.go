@@ -332,7 +332,7 @@ func TestPublishToASilentNATSServerEndsWithItsTime(t *testing.T) {
 				defer cancel()
 				begin := time.Now()
 				requireTransient(t, action.Run(ctx, delivery(`{}`)), "timeout", "network")
-				require.Less(t, time.Since(begin), 2*time.Second)
+				require.Less(t, time.Since(begin), 10*time.Second, "far more than it takes, for a busy machine")
 				return nil
 			})
 		}

@@ -203,7 +203,7 @@ func TestPublishToASilentRedisEndsWithItsTime(t *testing.T) {
 			defer cancel()
 			begin := time.Now()
 			requireTransient(t, action.Run(ctx, delivery(`{}`)), "timeout")
-			require.Less(t, time.Since(begin), 2*time.Second)
+			require.Less(t, time.Since(begin), 10*time.Second, "far more than it takes, for a busy machine")
 			return nil
 		})
 	}
