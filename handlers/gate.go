@@ -25,6 +25,9 @@ func newGate(perSecond float64, inFlight int) gate {
 	return g
 }
 
+// open reports whether nobody ever waits.
+func (g gate) open() bool { return g.limiter == nil && g.slots == nil }
+
 // enter waits until a request may start. Without an error, leave must follow.
 func (g gate) enter(ctx context.Context) error {
 	if g.slots != nil {

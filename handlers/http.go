@@ -3,10 +3,8 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -127,14 +125,15 @@ var errUnreachable = errors.New("one address of the host is blocked, and no othe
 // bounded part is read for a bounded time, so that the connection can be used again and that an error holds what the
 // receiver said.
 func (c client) send(ctx context.Context, r *http1.Request, limit time.Duration) error {
-	start := time.Now()
 	answer, err := c.do(ctx, r, limit)
 	if err != nil {
-		if time.Since(start) >= limit { // an answer that ends in the middle of a line looks like one that makes no sense
-			err = fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
-		}
 		return requestError(ctx, err)
 	}
+	return finish(answer, r)
+}
+
+// finish reads what is left of an answer and closes it. It stands apart so that the stack is shallow while one waits for it.
+func finish(answer *http1.Answer, r *http1.Request) error {
 	said := ""
 	if answer.Length != 0 {
 		answer.Body.Limit(drainTimeout)

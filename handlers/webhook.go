@@ -87,18 +87,33 @@ func (w *Webhook) Timeout() time.Duration { return w.timeout }
 
 // Run sends the delivery once. Its errors name scheme and host of the URL, never the rest, which may hold a secret.
 func (w *Webhook) Run(ctx context.Context, d *event.Delivery) error {
+	if w.gate.open() {
+		return w.send(ctx, d)
+	}
+	return w.wait(ctx, d)
+}
+
+func (w *Webhook) wait(ctx context.Context, d *event.Delivery) error {
 	if err := w.gate.enter(ctx); err != nil {
 		return err
 	}
 	defer w.gate.leave()
+	return w.send(ctx, d)
+}
+
+func (w *Webhook) send(ctx context.Context, d *event.Delivery) error {
 	r, err := w.request(d)
 	if err != nil {
 		return err
 	}
 	if err := w.client.send(ctx, r, w.timeout); err != nil {
-		return fmt.Errorf("%s %s: %w", w.method, w.target.origin, err)
+		return w.named(err)
 	}
 	return nil
+}
+
+func (w *Webhook) named(err error) error {
+	return fmt.Errorf("%s %s: %w", w.method, w.target.origin, err)
 }
 
 func (w *Webhook) request(d *event.Delivery) (*http1.Request, error) {

@@ -114,11 +114,8 @@ func (c *conn) send(r *Request) error {
 func (c *conn) receive() (*http.Response, error) {
 	for range maxInformational + 1 {
 		resp, err := http.ReadResponse(c.in, nil)
-		switch {
-		case err != nil && c.failed == io.EOF: //nolint:errorlint // a connection says it so
-			return nil, fmt.Errorf("receive: %w", io.ErrUnexpectedEOF)
-		case err != nil:
-			return nil, fmt.Errorf("receive: %w", cmp.Or(c.failed, err))
+		if err != nil {
+			return nil, c.unreadable(err)
 		}
 		switch {
 		case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -129,6 +126,14 @@ func (c *conn) receive() (*http.Response, error) {
 		}
 	}
 	return nil, errors.New("receive: too many informational answers")
+}
+
+// unreadable says why an answer cannot be read.
+func (c *conn) unreadable(err error) error {
+	if c.failed == io.EOF { //nolint:errorlint // a connection says it so
+		return fmt.Errorf("receive: %w", io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("receive: %w", cmp.Or(c.failed, err))
 }
 
 // body is what follows the headers.
