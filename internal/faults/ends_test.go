@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -87,8 +88,20 @@ func newEnds(t *testing.T) *ends {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // what came is looked at
 		e.http.add(r.URL.Path + " " + string(body))
-		if r.URL.Path == "/hang" {
+		switch r.URL.Path {
+		case "/hang":
 			<-stop
+		case "/hangs-in-body":
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_ = http.NewResponseController(w).Flush() // it hangs also where this fails
+			<-stop
+		case "/flood":
+			flood(w)
+		case "/bomb":
+			w.Header().Set("Content-Encoding", "gzip")
+			flood(w)
+		case "/429":
+			w.Header().Set("Retry-After", "1800")
 		}
 		var status int
 		if _, err := fmt.Sscanf(filepath.Base(r.URL.Path), "%d", &status); err == nil {
@@ -101,6 +114,17 @@ func newEnds(t *testing.T) *ends {
 	e.startMail(t)
 	e.startStreams(t)
 	return e
+}
+
+// flood answers 500 with ten gigabytes, or as many as are taken.
+func flood(w http.ResponseWriter) {
+	w.WriteHeader(http.StatusInternalServerError)
+	part := make([]byte, 1<<20)
+	for range 10 << 10 {
+		if _, err := w.Write(part); err != nil {
+			return
+		}
+	}
 }
 
 func (e *ends) startStreams(t *testing.T) {
@@ -356,6 +380,10 @@ var failures = map[string]struct {
 }{
 	"webhook-refused":       {`type = "webhook"` + "\n" + `url = "http://127.0.0.1:1/"`, "refused", false},
 	"webhook-hangs":         {`type = "webhook"` + "\n" + `url = "%[1]s/hang"` + "\n" + `timeout_ms = 300`, "timeout", false},
+	"webhook-hangs-in-body": {`type = "webhook"` + "\n" + `url = "%[1]s/hangs-in-body"`, "http_503", false},
+	"webhook-flood":         {`type = "webhook"` + "\n" + `url = "%[1]s/flood"`, "http_500", false},
+	"webhook-gzip":          {`type = "webhook"` + "\n" + `url = "%[1]s/bomb"`, "http_500", false},
+	"webhook-certificate":   {`type = "webhook"` + "\n" + `url = "%[3]s/"`, "tls", false},
 	"webhook-400":           {`type = "webhook"` + "\n" + `url = "%[1]s/400"`, "http_400", true},
 	"webhook-404":           {`type = "webhook"` + "\n" + `url = "%[1]s/404"`, "http_404", false},
 	"webhook-429":           {`type = "webhook"` + "\n" + `url = "%[1]s/429"`, "http_429", false},
@@ -377,6 +405,45 @@ var failures = map[string]struct {
 	"log-missing-field":     {`type = "log"` + "\n" + `message_template = "{{ data.nothing }}"`, "template", true},
 }
 
+// peak is the most memory that the process has had, in MiB.
+func (o *observer) peak(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", o.cmd.Process.Pid))
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(text), "VmHWM:")
+	require.True(t, found)
+	var kib int
+	_, err = fmt.Sscan(rest, &kib)
+	require.NoError(t, err)
+	t.Logf("at most %d MiB", kib>>10)
+	return kib >> 10
+}
+
+// TestServersThatAreAwayAreTriedAgain commits a row while no server of any action answers.
+func TestServersThatAreAwayAreTriedAgain(t *testing.T) {
+	t.Setenv("ENDS_DATABASE", "postgres://nobody@127.0.0.1:1/nothing")
+	url := testenv.Postgres(t)
+	w := &world{url: url}
+	e := &ends{url: "http://127.0.0.1:1", natsURL: "nats://127.0.0.1:1", redisURL: "redis://127.0.0.1:1", smtpPort: 1, prefix: "away:"}
+	config := e.config(t, "postgres", url, fmt.Sprintf(everyAction, e.url, e.prefix, `url_env = "ENDS_DATABASE"`)+"[observers.retry]\ninitial_delay_ms = 3600000\n")
+	_, stderr, code := call(t, config, "migrate")
+	require.Zero(t, code, stderr)
+	o := startObserver(t, config)
+	o.leads(t)
+	execute(t, w, `insert into core.tb_entity_change_log (object_type, modification_type, object_data) values ('Order', 'INSERT', '{"id": 1, "email": "ann@example.com", "note": "x"}')`)
+	o.awaits(t, `msg="note x"`)
+	testenv.Eventually(t, within, func() error {
+		parked, err := queryURL[string](t.Context(), url, `select coalesce(string_agg(action || ' ' || (attempts -> -1 ->> 'class'), ', ' order by action), '') from core.tb_observer_retry`)
+		if want := "cache-1 refused, email-1 refused, slack-1 refused, sql-1 refused, to-nats refused, to-redis refused, webhook-1 refused"; err == nil && parked != want {
+			err = fmt.Errorf("parked are %s", parked)
+		}
+		return err
+	})
+	require.Zero(t, query[int64](t, w, `select count(*) from core.tb_observer_dead_letter`))
+	code, _ = o.terminate(t)
+	require.Zero(t, code)
+}
+
 // TestEachFailureEndsAsItShould lets every action fail in every way for one row: what may succeed later is parked, the rest
 // becomes a dead letter, each with its class, and the one action that works is not held up.
 func TestEachFailureEndsAsItShould(t *testing.T) {
@@ -387,9 +454,13 @@ func TestEachFailureEndsAsItShould(t *testing.T) {
 		create function app.raises(event jsonb) returns void language plpgsql as $$ begin raise exception 'not today'; end $$;
 		create table app.small (n integer check (n < 5));
 		create function app.violates(event jsonb) returns void language sql as 'insert into app.small values (7)';`)
+	unknown := httptest.NewUnstartedServer(http.NotFoundHandler()) // its certificate is nobody's
+	unknown.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	unknown.StartTLS()
+	t.Cleanup(unknown.Close)
 	var observers strings.Builder
 	for name, f := range failures {
-		action := strings.NewReplacer("%[1]s", e.url, "%[2]s", strings.TrimPrefix(e.url, "http://")).Replace(f.action)
+		action := strings.NewReplacer("%[1]s", e.url, "%[2]s", strings.TrimPrefix(e.url, "http://"), "%[3]s", unknown.URL).Replace(f.action)
 		fmt.Fprintf(&observers, "[[observers]]\nname = %q\nentity = \"*\"\n[[observers.actions]]\nname = \"it\"\n%s\n[observers.retry]\ninitial_delay_ms = 3600000\n", name, action)
 	}
 	fmt.Fprintf(&observers, "[[observers]]\nname = \"works\"\nentity = \"*\"\n[[observers.actions]]\ntype = \"webhook\"\nurl = \"%s/works\"\n", e.url)
@@ -418,6 +489,9 @@ func TestEachFailureEndsAsItShould(t *testing.T) {
 		require.Equal(t, f.class, class, name)
 	}
 	require.True(t, e.mail.none("\n"), "no mail was sent")
+	wait := query[float64](t, w, `select extract(epoch from not_before - (attempts -> -1 ->> 'at')::timestamptz) from core.tb_observer_retry where observer = 'webhook-429'`)
+	require.GreaterOrEqual(t, wait, 1799.0, "Retry-After counts")
+	require.Less(t, o.peak(t), 400, "MiB, with what the race detector takes: gigabytes were offered")
 	code, _ = o.terminate(t)
 	require.Zero(t, code)
 }
