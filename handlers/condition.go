@@ -127,7 +127,7 @@ func compile(plain string) (path *jmespath.JMESPath, err error) {
 func (r *rewriter) explain(err error) error {
 	found := &SyntaxError{Source: r.src, Message: err.Error()}
 	if s := (jmespath.SyntaxError{}); errors.As(err, &s) {
-		found.Offset = r.source(s.Offset)
+		found.Offset = r.pieces.source(s.Offset)
 		found.Message = tokenNames.Replace(strings.TrimPrefix(s.Error(), "SyntaxError: "))
 	}
 	return found

@@ -17,7 +17,7 @@ type rewriter struct {
 	src    string
 	tokens []token
 	out    strings.Builder
-	pieces []piece
+	pieces sourceMap
 	copied int // src up to here is in out
 	frames []frame
 	closes map[int]int // before this token, so many ")" that a "!" asked for
@@ -27,12 +27,6 @@ type rewriter struct {
 	reads  [][]string  // root and field of each path that starts at a root
 
 	shutCall int // the bracket that opened the call which ended last
-}
-
-// piece says that out from there on came from src; verbatim pieces are equal byte for byte.
-type piece struct {
-	out, src int
-	verbatim bool
 }
 
 const (
@@ -155,22 +149,6 @@ func (r *rewriter) write(at int, text string) {
 func (r *rewriter) replace(t token, text string) {
 	r.write(t.start, text)
 	r.copied = max(r.copied, t.end())
-}
-
-// source returns the place in src of a place in the result.
-func (r *rewriter) source(out int) int {
-	at := 0
-	for _, p := range r.pieces {
-		switch {
-		case p.out > out:
-			return at
-		case p.verbatim:
-			at = p.src + out - p.out
-		default:
-			at = p.src
-		}
-	}
-	return at
 }
 
 func (r *rewriter) number(i int) error {

@@ -53,7 +53,7 @@ func (s *documentSample) wrongAt(err error, parts []part) int {
 	wrong, ok := errors.AsType[*htmltemplate.Error](err)
 	switch {
 	case ok && wrong.Node != nil:
-		return s.source(int(wrong.Node.Position()))
+		return s.pieces.source(int(wrong.Node.Position()))
 	case ok && wrong.ErrorCode == htmltemplate.ErrEndContext && s.markup.in != inText:
 		return s.markup.since
 	}

@@ -86,7 +86,7 @@ func (c *jsonChecker) valid() error {
 	}
 	at := len(c.src)
 	if !strings.HasPrefix(wrong.Error(), "unexpected end") {
-		at = c.sample.source(int(wrong.Offset) - 1)
+		at = c.sample.pieces.source(int(wrong.Offset) - 1)
 	}
 	return &SyntaxError{
 		Source: c.src, Offset: at, Message: "not JSON: " + wrong.Error(), Hint: "with values in the places of the placeholders",

@@ -6,39 +6,17 @@ import "strings"
 // piece came from, so that a mistake is shown in the template.
 type sample struct {
 	strings.Builder
-	pieces []samplePiece
-}
-
-// samplePiece says that the sample from there on came from src; verbatim pieces are equal byte for byte.
-type samplePiece struct {
-	at, src  int
-	verbatim bool
+	pieces sourceMap
 }
 
 // copy adds a literal.
 func (s *sample) copy(literal string, src int) {
-	s.pieces = append(s.pieces, samplePiece{s.Len(), src, true})
+	s.pieces = append(s.pieces, piece{s.Len(), src, true})
 	_, _ = s.WriteString(literal) // a builder takes everything
 }
 
 // replace adds what stands for something at a place in the source.
 func (s *sample) replace(text string, src int) {
-	s.pieces = append(s.pieces, samplePiece{s.Len(), src, false})
+	s.pieces = append(s.pieces, piece{s.Len(), src, false})
 	_, _ = s.WriteString(text) // as above
-}
-
-// source returns the place in the source of a place in the sample.
-func (s *sample) source(at int) int {
-	found := 0
-	for _, p := range s.pieces {
-		switch {
-		case p.at > at:
-			return found
-		case p.verbatim:
-			found = p.src + at - p.at
-		default:
-			found = p.src
-		}
-	}
-	return found
 }
