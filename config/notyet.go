@@ -14,7 +14,6 @@ var (
 		"transport.run_executors":    {"false"},
 		"performance.enable_dedup":   {"true"},
 		"performance.enable_caching": {"true"},
-		"observers.on_retry":         {"hold"},
 	}
 	notYetKeys = map[string][]string{ // of an action, by its type
 		"webhook": {"cacheable"},

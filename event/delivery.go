@@ -13,6 +13,9 @@ type Delivery struct {
 	Generation int       // 0, and one more at each operator's replay
 	Attempts   []Attempt // failed attempts so far, oldest first
 	Prior      int       // how many of Attempts are of earlier generations
+	// Lane names the deliveries that it must stay in order with, even while it is parked: those that share observer, action
+	// and Lane. "" lets others overtake a parked delivery.
+	Lane string
 }
 
 // Attempt records one failed run of an action.

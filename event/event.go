@@ -52,7 +52,7 @@ type Event struct {
 }
 
 // Key names the entity that the event is about. Events with one key are delivered in commit order.
-func (e *Event) Key() string { return e.Entity + "\x00" + e.EntityID }
+func (e *Event) Key() string { return e.Entity + "\x1f" + e.EntityID }
 
 type eventKey struct{}
 

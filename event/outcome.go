@@ -60,6 +60,26 @@ func RetryDelay(err error) time.Duration {
 	return 0
 }
 
+type deferredError struct {
+	err error
+	d   time.Duration
+}
+
+func (e *deferredError) Error() string { return e.err.Error() }
+func (e *deferredError) Unwrap() error { return e.err }
+
+// Defer says that the attempt did not take place, and that there is no sense in one before d has passed: the endpoint is
+// known to be down, or takes no more for now. The delivery keeps its place and uses no attempt up.
+func Defer(err error, d time.Duration) error { return &deferredError{err, d} }
+
+// Deferred returns the delay that [Defer] was given, and whether err is such an error.
+func Deferred(err error) (d time.Duration, ok bool) {
+	if e, ok := errors.AsType[*deferredError](err); ok {
+		return e.d, true
+	}
+	return 0, false
+}
+
 type classError struct {
 	err   error
 	class string

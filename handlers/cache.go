@@ -64,6 +64,9 @@ func (c *Cache) compile(src string) error {
 	return checkPattern(pattern.parts)
 }
 
+// Endpoint names the server.
+func (c *Cache) Endpoint() string { return "redis" }
+
 // Run deletes the keys. Its errors name no key, which comes from a row.
 func (c *Cache) Run(ctx context.Context, d *event.Delivery) error {
 	key, err := c.render(d.Event)

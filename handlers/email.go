@@ -71,6 +71,9 @@ func keyTemplate(key, src string, pos Position) (*Template, error) {
 // Timeout returns the time that one attempt may take.
 func (e *Email) Timeout() time.Duration { return e.mailer.timeout }
 
+// Endpoint names the mail server.
+func (e *Email) Endpoint() string { return "smtp://" + e.mailer.address }
+
 // Run sends the mail once, to all recipients or to none. What the server refuses for good (5yz) is permanent; what it may
 // take later, a connection that fails and a login that is refused are not.
 func (e *Email) Run(ctx context.Context, d *event.Delivery) error {

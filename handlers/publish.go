@@ -27,6 +27,7 @@ type topic interface {
 	// publish returns an outcome as in package event.
 	publish(ctx context.Context, m *message.Message) error
 	check(ctx context.Context) (detail string, err error)
+	endpoint() string
 	// request is what publish does, in words.
 	request() string
 }
@@ -111,6 +112,9 @@ func checkTopic(server, topic string) error {
 	}
 	return nil
 }
+
+// Endpoint names the server.
+func (p *Publish) Endpoint() string { return p.topic.endpoint() }
 
 // Run publishes the delivery once.
 func (p *Publish) Run(ctx context.Context, d *event.Delivery) error {

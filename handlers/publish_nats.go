@@ -124,3 +124,5 @@ func serverError(ctx context.Context, err error) error {
 	}
 	return event.WithClass(errors.New(shorten(err.Error())), networkClass(err))
 }
+
+func (t *natsTopic) endpoint() string { return "nats" }

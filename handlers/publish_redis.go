@@ -87,3 +87,5 @@ func (s *Servers) pingRedis(ctx context.Context) (string, error) {
 	}
 	return "the cluster answers", nil
 }
+
+func (t *redisTopic) endpoint() string { return "redis" }

@@ -109,6 +109,14 @@ func databaseURL(variable string, servers ServersConfig) (url secret.String, sho
 	return url, cfg.ConnConfig.Host + "/" + cfg.ConnConfig.Database, nil
 }
 
+// Endpoint names the function and its database: another function is another endpoint, since it fails for reasons of its own.
+func (s *SQL) Endpoint() string {
+	if s.hidden {
+		return "sql://" + s.database
+	}
+	return "sql://" + s.database + "/" + s.function
+}
+
 // Run calls the function once. When ctx ends, the function ends on the server too.
 func (s *SQL) Run(ctx context.Context, d *event.Delivery) error {
 	pool, err := s.servers.postgres(ctx, s.url.Reveal())

@@ -85,6 +85,9 @@ func newPayload(cfg *WebhookConfig) (func(*event.Event) ([]byte, error), error) 
 // Timeout returns the time that one attempt may take.
 func (w *Webhook) Timeout() time.Duration { return w.timeout }
 
+// Endpoint names the server: scheme, host and port.
+func (w *Webhook) Endpoint() string { return w.target.origin }
+
 // Run sends the delivery once. Its errors name scheme and host of the URL, never the rest, which may hold a secret.
 func (w *Webhook) Run(ctx context.Context, d *event.Delivery) error {
 	if w.gate.open() {

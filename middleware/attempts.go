@@ -14,12 +14,15 @@ import (
 const errorLimit = 1024
 
 // Attempts writes each failure into the delivery that the message's context carries, for the middlewares outside it. What
-// shutdown cancelled is no failure.
+// shutdown cancelled is no failure, and what was deferred no attempt.
 func Attempts(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		msgs, err := next(msg)
 		if err == nil || event.Settled(err) || errors.Is(err, event.ErrBusy) || msg.Context().Err() != nil {
 			return msgs, err
+		}
+		if _, deferred := event.Deferred(err); deferred {
+			return nil, err
 		}
 		remember(msg, err)
 		return nil, err

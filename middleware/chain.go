@@ -19,6 +19,7 @@ import (
 //	attempts     remembers the failure
 //	recover      a panic of the team's is a failed attempt
 //	team         the team's own, outer first
+//	breaker      defers what would go to an endpoint that is down
 //	recover      a panic of the action is a failed attempt
 //	timeout      bounds the attempt, where the action does not do that itself
 //	fence        looks a last time whether this process still leads
@@ -26,8 +27,10 @@ type Chain struct {
 	Observer, Action, Kind string
 	OnFailure              OnFailure
 	Retry                  RetryConfig
+	Hold                   bool          // whether a parked delivery holds the later ones of its lane
 	Timeout                time.Duration // 0: the action bounds its attempts itself
 	Team                   []message.HandlerMiddleware
+	Endpoint               *Endpoint   // what the action reaches, shared by all actions that do; nil: nothing
 	Held                   func() bool // whether this process may run actions; nil: always
 
 	RetryQueue  RetryQueue
@@ -43,7 +46,7 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		Settle(c.Log),
 		Metrics(c.Metrics, c.Observer, c.Action, c.Kind, c.OnFailure),
 		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
-		Retry(c.Retry, c.RetryQueue, c.Log.With(slog.String("observer", c.Observer), slog.String("action", c.Action))),
+		Retry(c.Retry, c.Hold, c.RetryQueue, c.Log.With(slog.String("observer", c.Observer), slog.String("action", c.Action))),
 		Attempts,
 	}
 	if len(c.Team) > 0 {
@@ -51,6 +54,9 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		for _, m := range c.Team {
 			list = append(list, keepContext(m))
 		}
+	}
+	if c.Endpoint != nil {
+		list = append(list, Breaker(c.Endpoint))
 	}
 	list = append(list, Recover(c.Log))
 	if c.Timeout > 0 {

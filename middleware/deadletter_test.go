@@ -37,7 +37,7 @@ func TestAReplayHasAllItsAttemptsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig()
 	run := func(d *event.Delivery) {
-		handler := middleware.Retry(r.chain.Retry, &r.stores, r.chain.Log)(middleware.Attempts(fails(errors.New("boom"))))
+		handler := middleware.Retry(r.chain.Retry, false, &r.stores, r.chain.Log)(middleware.Attempts(fails(errors.New("boom"))))
 		handler = middleware.DeadLetter(&r.stores, middleware.FailureDLQ, r.chain.Log)(handler)
 		_, err := handler(message.NewMessageWithContext(event.NewContext(t.Context(), d), "e", nil))
 		require.True(t, event.Settled(err), "%v", err)
@@ -59,7 +59,7 @@ func TestWhatCanNeverBeParkedBecomesADeadLetter(t *testing.T) {
 	var dead stores
 	queue := &stores{err: event.Permanent(errors.New("jsonb cannot hold it"))}
 	r := newRig()
-	handler := middleware.Retry(r.chain.Retry, queue, r.chain.Log)(middleware.Attempts(fails(errors.New("boom"))))
+	handler := middleware.Retry(r.chain.Retry, false, queue, r.chain.Log)(middleware.Attempts(fails(errors.New("boom"))))
 	handler = middleware.DeadLetter(&dead, middleware.FailureDLQ, r.chain.Log)(handler)
 	d := &event.Delivery{Event: &event.Event{ID: "e"}, Observer: "o", Action: "a"}
 	_, err := handler(message.NewMessageWithContext(event.NewContext(t.Context(), d), "e", nil))

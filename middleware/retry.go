@@ -19,27 +19,50 @@ const retryAfterLimit = time.Hour
 
 // Retry parks a delivery whose attempt failed: it is stored with its due time and settles as event.ErrParked, so that
 // waiting holds no slot and survives a restart. A permanent error, and the last attempt's, come out marked
-// event.Permanent. It counts the attempts that [Attempts] wrote.
-func Retry(cfg RetryConfig, queue RetryQueue, log *slog.Logger) message.HandlerMiddleware {
-	trouble := outage.New(log, "deliveries fail and are parked", "")
+// event.Permanent. It counts the attempts that [Attempts] wrote. A delivery that failed gives its lane up, so that others
+// overtake it; with hold it does not. One that was deferred keeps it in any case.
+func Retry(cfg RetryConfig, hold bool, queue RetryQueue, log *slog.Logger) message.HandlerMiddleware {
+	p := &parker{cfg: cfg, hold: hold, queue: queue, failing: outage.New(log, "deliveries fail and are parked", ""), deferring: outage.New(log, "deliveries wait in the retry queue", "")}
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			msgs, err := next(msg)
 			if err == nil || event.Settled(err) || errors.Is(err, event.ErrBusy) || event.IsPermanent(err) || msg.Context().Err() != nil {
 				return msgs, err
 			}
-			return nil, park(msg.Context(), cfg, queue, trouble, err)
+			if delay, deferred := event.Deferred(err); deferred {
+				return nil, p.postpone(msg.Context(), delay, err)
+			}
+			return nil, p.park(msg.Context(), err)
 		}
 	}
 }
 
-func park(ctx context.Context, cfg RetryConfig, queue RetryQueue, trouble *outage.Log, err error) error {
+type parker struct {
+	cfg                RetryConfig
+	hold               bool
+	queue              RetryQueue
+	failing, deferring *outage.Log
+}
+
+func (p *parker) park(ctx context.Context, err error) error {
 	d := event.FromContext(ctx)
-	if d.Tries() >= cfg.MaxAttempts {
+	if d.Tries() >= p.cfg.MaxAttempts {
 		return event.Permanent(err)
 	}
-	due := time.Now().Add(cfg.Delay(d.Tries(), event.RetryDelay(err)))
-	if parkErr := queue.Park(ctx, d, due); parkErr != nil {
+	if d.Lane != "" && !p.hold {
+		overtaken := *d
+		overtaken.Lane = ""
+		d = &overtaken
+	}
+	return p.store(ctx, d, p.cfg.Delay(d.Tries(), event.RetryDelay(err)), p.failing, err)
+}
+
+func (p *parker) postpone(ctx context.Context, delay time.Duration, err error) error {
+	return p.store(ctx, event.FromContext(ctx), delay, p.deferring, err)
+}
+
+func (p *parker) store(ctx context.Context, d *event.Delivery, delay time.Duration, trouble *outage.Log, err error) error {
+	if parkErr := p.queue.Park(ctx, d, time.Now().Add(delay)); parkErr != nil {
 		return fmt.Errorf("park delivery: %w", errors.Join(parkErr, err))
 	}
 	trouble.Failed(err)

@@ -10,7 +10,8 @@ import (
 // RetryQueue keeps deliveries that wait for their next attempt. The transport's own queue feeds them back when due.
 type RetryQueue interface {
 	// Park stores d until notBefore and is durable when it returns nil. There is one entry a delivery: parking it again
-	// replaces attempts and due time. An error that is marked event.Permanent says that the queue can never hold d.
+	// replaces attempts, lane and due time, and leaves it its place in the lane. Of the entries that share observer, action
+	// and a lane that is not "", only the first is ever fed back. An error that is marked event.Permanent says that the queue can never hold d.
 	Park(ctx context.Context, d *event.Delivery, notBefore time.Time) error
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fraiseql/observer/internal/admin"
 	"github.com/fraiseql/observer/internal/metrics"
+	"github.com/fraiseql/observer/middleware"
 )
 
 // Options are what a [Pipeline] is built from. Plan and Log are required.
@@ -31,6 +32,7 @@ type Pipeline struct {
 	registry   *prometheus.Registry
 	health     *admin.Health
 	stats      stats
+	endpoints  map[string]*middleware.Endpoint
 
 	delivered, matched, deadLetters atomic.Int64
 }
@@ -46,6 +48,7 @@ func New(opts Options) (*Pipeline, error) {
 		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
 	}
 	p.registerStats()
+	p.openEndpoints()
 	return p, nil
 }
 

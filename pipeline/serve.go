@@ -28,18 +28,30 @@ type source struct {
 // wiring is what a topology gives to serve.
 type wiring struct {
 	sources     []source
-	retryQueue  middleware.RetryQueue
+	retryQueue  retryQueue
 	deadLetters middleware.DeadLetters
 	held        func() bool // nil: always
+}
+
+// retryQueue is the retry queue of a transport, which is one of the sources as well.
+type retryQueue interface {
+	middleware.RetryQueue
+	// Spill is what dispatch.Config asks for.
+	Spill(ctx context.Context, list []dispatch.Spilled) error
+	// Lanes lists those of which deliveries are parked.
+	Lanes(ctx context.Context) ([]dispatch.Lane, error)
+	// Avoid sets what lists the topics for which nothing is to be handed out for now. Nothing was fetched before.
+	Avoid(busy func() []string)
 }
 
 // serve connects the sources to the actions and runs until ctx ends, or a source does, and all that was begun has
 // drained. Draining goes against the flow: sources stop fetching, dispatch finishes its lanes, then the router ends.
 func (p *Pipeline) serve(ctx context.Context, w wiring) error {
-	dispatcher, err := p.newDispatcher(w)
+	dispatcher, err := p.newDispatcher(ctx, w)
 	if err != nil {
 		return err
 	}
+	w.retryQueue.Avoid(dispatcher.Busy)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	routed, err := p.startRouter(ctx, dispatcher, w)
@@ -84,11 +96,16 @@ func (p *Pipeline) watch(cancel context.CancelFunc, sources []source, run func()
 	return errors.Join(errs...)
 }
 
-func (p *Pipeline) newDispatcher(w wiring) (*dispatch.Dispatcher, error) {
+func (p *Pipeline) newDispatcher(ctx context.Context, w wiring) (*dispatch.Dispatcher, error) {
+	lanes, err := w.retryQueue.Lanes(ctx)
+	if err != nil {
+		return nil, err
+	}
 	perf := p.plan.cfg.Performance
 	cfg := dispatch.Config{
 		MaxConcurrency: perf.MaxConcurrency, MaxConcurrentActions: perf.MaxConcurrentActions,
-		Held:       w.held,
+		Held:     w.held,
+		Endpoint: p.endpointOf, Spill: p.countSpilled(w.retryQueue.Spill), Lanes: lanes,
 		DeadLetter: p.countDeadLetters(w.deadLetters).Put,
 		Settled:    func(e *event.Event) { p.metrics.EventLatency.Observe(time.Since(e.Timestamp).Seconds()) },
 		Log:        p.log,
@@ -119,7 +136,7 @@ func (p *Pipeline) startRouter(ctx context.Context, d *dispatch.Dispatcher, w wi
 			topic := dispatch.Topic(o.Name, a.Name)
 			handler := router.AddConsumerHandler(topic, topic, d, p.handler(a))
 			handler.AddMiddleware(d.Settle)
-			handler.AddMiddleware(p.chain(o, a, w).Middlewares()...)
+			handler.AddMiddleware(p.chain(o, a, w, d).Middlewares()...)
 			handlers++
 		}
 	}
@@ -143,7 +160,7 @@ func (p *Pipeline) handler(a action) message.NoPublishHandlerFunc {
 	}
 }
 
-func (p *Pipeline) chain(o observer, a action, w wiring) middleware.Chain {
+func (p *Pipeline) chain(o observer, a action, w wiring, d *dispatch.Dispatcher) middleware.Chain {
 	team := make([]message.HandlerMiddleware, 0, len(p.plan.cfg.Pipeline.Middleware)+len(o.Middleware)+len(a.Middleware))
 	for _, names := range [][]string{p.plan.cfg.Pipeline.Middleware, o.Middleware, a.Middleware} {
 		for _, name := range names {
@@ -152,8 +169,8 @@ func (p *Pipeline) chain(o observer, a action, w wiring) middleware.Chain {
 	}
 	return middleware.Chain{
 		Observer: o.Name, Action: a.Name, Kind: a.Type,
-		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Timeout: p.timeout(a), Team: team, Held: w.held,
-		RetryQueue: w.retryQueue, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
+		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Hold: o.OnRetry == "hold", Timeout: p.timeout(a), Team: team, Held: w.held, Endpoint: p.endpoints[endpointName(a)],
+		RetryQueue: announced{w.retryQueue, d}, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
 	}
 }
 
@@ -163,6 +180,21 @@ func (p *Pipeline) timeout(a action) time.Duration {
 		return 0
 	}
 	return p.plan.attemptTimeout()
+}
+
+// announced tells dispatch what was parked, so that the later ones of its lane follow.
+type announced struct {
+	middleware.RetryQueue
+	dispatcher *dispatch.Dispatcher
+}
+
+// Park implements middleware.RetryQueue.
+func (a announced) Park(ctx context.Context, d *event.Delivery, notBefore time.Time) error {
+	err := a.RetryQueue.Park(ctx, d, notBefore)
+	if err == nil {
+		a.dispatcher.Parked(d, notBefore)
+	}
+	return err
 }
 
 type countedDeadLetters struct {

@@ -64,6 +64,33 @@ func TestAFailingReceiverGetsEverythingLater(t *testing.T) {
 	require.LessOrEqual(t, v.duplicates, v.allowed)
 }
 
+// TestAHeldLaneKeepsItsOrder is the same with on_retry = "hold": nothing overtakes.
+func TestAHeldLaneKeepsItsOrder(t *testing.T) {
+	scenario(t)
+	w := newWorld(t, testenv.Postgres(t))
+	config := w.config(t, settings{retry: patient, onRetry: "hold"})
+	o := startObserver(t, config)
+	o.leads(t)
+	startWriters(t, w.writers, t.Name())
+	w.delivers(t, time.Now(), "")
+	for range pick(1, 3) {
+		for _, status := range []int{http.StatusInternalServerError, http.StatusTooManyRequests} {
+			w.receiver.answer(status)
+			wait(t.Context(), pick(1500*time.Millisecond, 5*time.Second))
+			w.receiver.answer(http.StatusOK)
+			w.delivers(t, time.Now(), "")
+		}
+		w.receiver.answer(http.StatusInternalServerError)
+		wait(t.Context(), time.Second)
+		w.killParking(t, o)
+		w.receiver.answer(http.StatusOK)
+		o = startObserver(t, config)
+		w.delivers(t, time.Now(), "")
+	}
+	v := w.finish(t, "on_retry = hold: receiver answers 500 and 429; kill -9", o)
+	require.LessOrEqual(t, v.duplicates, v.allowed)
+}
+
 type deadLetterPage struct {
 	Items []struct {
 		ID         int64  `json:"id"`

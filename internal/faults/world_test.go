@@ -69,6 +69,7 @@ type settings struct {
 	shutdown string // shutdown_timeout
 	timeout  int    // timeout_ms
 	retry    string // lines of [observers.retry]
+	onRetry  string // default: overtake
 	deadly   bool   // events may end the process
 }
 
@@ -90,6 +91,7 @@ level = "debug"
 [[observers]]
 name = "all"
 entity = "*"
+on_retry = %q
 [[observers.actions]]
 type = "webhook"
 name = "notify"
@@ -117,12 +119,15 @@ func (w *world) config(t *testing.T, s settings) string {
 	if s.instance == "" {
 		s.instance = "one"
 	}
+	if s.onRetry == "" {
+		s.onRetry = "overtake"
+	}
 	middleware := ""
 	if s.deadly {
 		middleware = `"deadly"`
 	}
 	name := filepath.Join(w.dir, s.instance+".toml")
-	text := fmt.Sprintf(configuration, s.url, s.start, concurrency, s.shutdown, middleware, w.receiver.addr, s.instance, s.timeout, s.retry)
+	text := fmt.Sprintf(configuration, s.url, s.start, concurrency, s.shutdown, middleware, s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	return name
 }

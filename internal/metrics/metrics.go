@@ -18,6 +18,8 @@ type Metrics struct {
 	Retries         prometheus.Counter
 	DeadLetters     prometheus.Counter
 	Alerts          *prometheus.CounterVec // observer
+	Spilled         prometheus.Counter
+	BreakerOpen     *prometheus.GaugeVec // endpoint
 	Leader          prometheus.Gauge
 }
 
@@ -41,9 +43,11 @@ func New(reg prometheus.Registerer) *Metrics {
 		Retries:     prometheus.NewCounter(counter("retries_total", "Deliveries that were parked for another attempt.")),
 		DeadLetters: prometheus.NewCounter(counter("dead_letters_total", "Deliveries that became dead letters.")),
 		Alerts:      prometheus.NewCounterVec(counter("alerts_total", "Dead letters of observers with on_failure = \"alert\"."), []string{"observer"}),
+		Spilled:     prometheus.NewCounter(counter("spilled_total", "Deliveries that were sent to the retry queue without an attempt: their endpoint took no more, or an earlier one of their lane was there.")),
+		BreakerOpen: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "breaker_open", Help: "1 while an endpoint is taken to be down."}, []string{"endpoint"}),
 		Leader:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "leader", Help: "1 while this process reads the change log, 0 while it stands by."}),
 	}
-	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Alerts, m.Leader)
+	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Alerts, m.Spilled, m.BreakerOpen, m.Leader)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

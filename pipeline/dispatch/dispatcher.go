@@ -24,6 +24,14 @@ type Config struct {
 	MaxConcurrentActions int
 	// Held says whether this process may start actions now; while it is false, deliveries wait.
 	Held func() bool
+	// Endpoint names what an action reaches, such as one HTTP server, and says whether it is known to be down. Actions that
+	// reach the same share its part of the slots. nil, or the name "": nothing that could be slow.
+	Endpoint func(observer, action string) (name string, down func() bool)
+	// Spill stores deliveries that have to wait in the retry queue, in their order, durably when it returns nil. One that is
+	// there already stays as it is. Required where there is an Endpoint, or a lane is parked.
+	Spill func(ctx context.Context, list []Spilled) error
+	// Lanes are those of which deliveries are in the retry queue at the start.
+	Lanes []Lane
 	// DeadLetter stores an event that cannot be dispatched at all, durably when it returns nil. Required.
 	DeadLetter func(ctx context.Context, d *event.Delivery) error
 	// Settled is called when every delivery of an event has settled.
@@ -54,6 +62,8 @@ type Dispatcher struct {
 	index   *index
 	actions map[string]*action
 	slots   chan struct{}
+	parked  *parkedLanes
+	spills  spills
 	jobs    sync.WaitGroup // deliveries that have not settled
 
 	closing sync.RWMutex // guards closed; held for reading while something is sent to a topic
@@ -79,7 +89,8 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Dispatcher{cfg: cfg, actions: map[string]*action{}, slots: make(chan struct{}, cfg.MaxConcurrency)}
+	d := &Dispatcher{cfg: cfg, actions: map[string]*action{}, slots: make(chan struct{}, cfg.MaxConcurrency), parked: newParkedLanes(cfg.Lanes), spills: spills{more: make(chan struct{}, 1)}}
+	shares := map[string]*share{}
 	routes := make([]*route, 0, len(cfg.Observers))
 	for _, o := range cfg.Observers {
 		r := &route{Observer: o}
@@ -89,13 +100,29 @@ func New(cfg Config) (*Dispatcher, error) {
 				return nil, fmt.Errorf("dispatch: two actions %q", topic)
 			}
 			a := newAction(o, name)
+			if cfg.Endpoint != nil {
+				endpoint, down := cfg.Endpoint(o.Name, name)
+				a.share, a.down = shareOf(shares, endpoint), down
+			}
 			d.actions[topic] = a
 			r.actions = append(r.actions, a)
 		}
 		routes = append(routes, r)
 	}
+	if len(shares) == 1 {
+		for _, s := range shares {
+			s.unlimited = true
+		}
+	}
 	d.index = newIndex(routes)
 	return d, nil
+}
+
+func shareOf(shares map[string]*share, endpoint string) *share {
+	if endpoint != "" && shares[endpoint] == nil {
+		shares[endpoint] = &share{}
+	}
+	return shares[endpoint]
 }
 
 // Subscribe implements message.Subscriber for the topics of [Topic]. The channel closes when [Dispatcher.Run] has drained.
@@ -113,7 +140,9 @@ func (d *Dispatcher) Close() error { return nil }
 // Run reads the upstreams until all are closed, waits for what is in work and closes every topic. From the end of ctx on
 // no event begins that has not begun: it is nacked, for the next process.
 func (d *Dispatcher) Run(ctx context.Context, upstreams ...<-chan *message.Message) {
-	var pumps sync.WaitGroup
+	var pumps, spiller sync.WaitGroup
+	drained := make(chan struct{})
+	spiller.Go(func() { d.runSpiller(ctx, drained) })
 	ends := make([]<-chan struct{}, len(upstreams))
 	for i, up := range upstreams {
 		pumps.Go(func() {
@@ -127,6 +156,8 @@ func (d *Dispatcher) Run(ctx context.Context, upstreams ...<-chan *message.Messa
 	}
 	pumps.Wait()
 	d.drain(ends)
+	close(drained)
+	spiller.Wait()
 	d.closing.Lock()
 	d.closed = true
 	d.closing.Unlock()
@@ -234,6 +265,7 @@ func (d *Dispatcher) route(ctx context.Context, w *work, wanted []*route) {
 // resume puts a parked delivery back into its lane.
 func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *event.Delivery) {
 	if reason := msg.Metadata.Get(metadataPoison); reason != "" {
+		d.parked.remove(parked)
 		d.store(ctx, msg, failed(parked, errors.New(reason), cmp.Or(msg.Metadata.Get(window.MetadataPoisonClass), "poison")))
 		return
 	}
@@ -250,5 +282,7 @@ func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *e
 	}
 	w := newWork(msg, parked.Event)
 	w.expect(1, 1)
-	d.enqueue(ctx, newJob(w, parked, a, nil))
+	j := newJob(w, parked, a, nil)
+	j.parked = true
+	d.enqueue(ctx, j)
 }

@@ -23,6 +23,8 @@ type action struct {
 	observer, name, topic string
 	ordered               bool
 	out                   chan *message.Message
+	share                 *share      // of the slots; nil: no limit
+	down                  func() bool // whether its endpoint is known to be down; may be nil
 
 	mu    sync.Mutex // guards lanes and the jobs in them
 	lanes map[string]*job
@@ -37,6 +39,7 @@ type job struct {
 	lane     string
 	ordered  bool
 	pause    time.Duration // before the next attempt, when this one is nacked
+	parked   bool          // it comes from the retry queue
 	next     *job
 	last     *job // of the lane; kept by the job that runs
 }
@@ -55,11 +58,19 @@ func newJob(w *work, d *event.Delivery, a *action, rest []*action) *job {
 	return j
 }
 
+// free is how many slots nobody has.
+func (d *Dispatcher) free() int { return cap(d.slots) - len(d.slots) }
+
 func (a *action) delivery(w *work) *event.Delivery {
-	return &event.Delivery{Event: w.event, Observer: a.observer, Action: a.name, Generation: w.generation}
+	d := &event.Delivery{Event: w.event, Observer: a.observer, Action: a.name, Generation: w.generation}
+	if a.ordered && w.event.EntityID != "" && w.generation == 0 { // a replay is late in any case
+		d.Lane = w.event.Key()
+	}
+	return d
 }
 
-// enqueue starts j, or puts it behind the running job of its lane.
+// enqueue starts j, or puts it behind the running job of its lane. Where earlier ones of the lane are parked, start sends it
+// after them.
 func (d *Dispatcher) enqueue(ctx context.Context, j *job) {
 	d.jobs.Add(1)
 	if j.ordered && j.action.join(j) {
@@ -108,14 +119,54 @@ func (j *job) leave() *job {
 // to that as well, which alive = false says from the start.
 func (d *Dispatcher) start(ctx context.Context, j *job, alive bool) {
 	for ; j != nil; j = j.leave() {
-		if alive && d.begin(ctx, j.work) {
-			if d.hand(ctx, j) {
+		if alive && !j.parked {
+			if due, follows := d.parked.follow(j.delivery); follows {
+				d.spills.put(j, due)
+				continue
+			}
+		}
+		if alive {
+			entered, waits := j.action.share.enter(j, d.free())
+			if waits {
 				return
+			}
+			if !entered {
+				now := time.Now()
+				d.parked.add(j.delivery, now)
+				d.spills.put(j, now)
+				continue
+			}
+		}
+		if d.run(ctx, j, alive) {
+			return
+		}
+		alive = false
+	}
+}
+
+// run hands j, which has entered its share, to its handler. It reports false when j had to be left to the next process.
+func (d *Dispatcher) run(ctx context.Context, j *job, alive bool) bool {
+	if alive {
+		if d.begin(ctx, j.work) {
+			if d.hand(ctx, j) {
+				return true
 			}
 			d.end(j.work)
 		}
-		alive = false
-		d.settle(ctx, j, false)
+		d.leaveShare(ctx, j)
+	}
+	d.settle(ctx, j, false)
+	return false
+}
+
+// leaveShare gives back what share.enter gave, and starts those whose turn it is now.
+func (d *Dispatcher) leaveShare(ctx context.Context, j *job) {
+	for _, next := range j.action.share.leave(d.free()) {
+		go func() { // counted in jobs
+			if !d.run(ctx, next, true) {
+				d.start(ctx, next.leave(), false)
+			}
+		}()
 	}
 }
 
@@ -174,6 +225,7 @@ func (d *Dispatcher) Settle(next message.HandlerFunc) message.HandlerFunc {
 func (d *Dispatcher) finished(r *running, ok bool) {
 	j := r.job
 	d.end(j.work)
+	d.leaveShare(r.ctx, j)
 	if !ok {
 		go d.again(r.ctx, j) // counted in jobs
 		return
@@ -193,6 +245,9 @@ func (d *Dispatcher) again(ctx context.Context, j *job) {
 // on, so that order holds there too.
 func (d *Dispatcher) settle(ctx context.Context, j *job, ok bool) {
 	defer d.jobs.Done()
+	if ok && j.parked {
+		d.parked.remove(j.delivery)
+	}
 	switch {
 	case len(j.rest) > 0 && ok:
 		d.enqueue(ctx, newJob(j.work, j.rest[0].delivery(j.work), j.rest[0], j.rest[1:]))

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -108,8 +109,8 @@ func TestSchemaCurrentSaysWhatToRun(t *testing.T) {
 	require.NoError(t, Migrate(t.Context(), pool, discard))
 	require.NoError(t, SchemaCurrent(t.Context(), pool))
 
-	execSQL(t, pool, `delete from core.tb_observer_schema_version where version_id = 3`)
-	require.ErrorContains(t, SchemaCurrent(t.Context(), pool), "they have version 2, this program needs 3; run: observer migrate")
+	execSQL(t, pool, `delete from core.tb_observer_schema_version where version_id = $1`, schemaVersion)
+	require.ErrorContains(t, SchemaCurrent(t.Context(), pool), fmt.Sprintf("this program needs %d; run: observer migrate", schemaVersion))
 }
 
 // TestPrintedMigrationsEqualMigrate runs the printed SQL with psql, as a DBA would.

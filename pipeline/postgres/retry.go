@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fraiseql/observer/event"
@@ -36,7 +37,9 @@ type RetryQueue struct {
 	cfg        RetryQueueConfig
 	generation int64
 	dead       *DeadLetters
-	poke       chan struct{} // one slot: a second poke before the first is seen tells nothing new
+	busy       func() []string // topics to leave alone; nil: none
+	limited    atomic.Bool     // some topics were left alone the last time
+	poke       chan struct{}   // one slot: a second poke before the first is seen tells nothing new
 
 	looked   bool    // suspects is complete; used by Fetch only
 	suspects []int64 // rows that may have ended a process and were not handed out yet, those with a mark first
@@ -70,10 +73,10 @@ func NewRetryQueue(cfg RetryQueueConfig) (*RetryQueue, error) {
 }
 
 const park = fence + `, parked as (
-    insert into core.tb_observer_retry as r (listener, event_id, observer, action, generation, entity, event, attempts, not_before)
-    select $1, $3, $4, $5, $6::bigint::integer, $7, $8::text::jsonb, $9::text::jsonb, $10::timestamptz from lease
+    insert into core.tb_observer_retry as r (listener, event_id, observer, action, generation, entity, event, attempts, not_before, lane)
+    select $1, $3, $4, $5, $6::bigint::integer, $7, $8::text::jsonb, $9::text::jsonb, $10::timestamptz, nullif($11, '') from lease
     on conflict (listener, event_id, observer, action) do update set
-        generation = greatest(r.generation, excluded.generation), attempts = excluded.attempts, not_before = excluded.not_before,
+        generation = greatest(r.generation, excluded.generation), attempts = excluded.attempts, not_before = excluded.not_before, lane = excluded.lane,
         claimed_by = null, starts = 0
 )
 select exists (select from lease)`
@@ -88,7 +91,7 @@ func (q *RetryQueue) Park(ctx context.Context, d *event.Delivery, notBefore time
 	defer cancel()
 	var held bool
 	err = q.cfg.DB.QueryRow(ctx, park, q.cfg.Listener, q.generation, d.Event.ID, d.Observer, d.Action, int64(d.Generation), d.Event.Entity,
-		string(d.Event.JSON()), attempts, notBefore).Scan(&held)
+		string(d.Event.JSON()), attempts, notBefore, d.Lane).Scan(&held)
 	switch {
 	case unstorable(err):
 		return event.Permanent(wrap("park delivery", err))

@@ -55,7 +55,9 @@ func (q *RetryQueue) due(ctx context.Context, limit int) ([]window.Item, time.Du
 		return items, retryPoll, err
 	}
 	if room := limit - len(items); room > 0 {
-		parked, err := q.claim(ctx, claimDue, int64(room), q.known())
+		busy := q.avoided()
+		q.limited.Store(len(busy) > 0)
+		parked, err := q.claim(ctx, claimDue, int64(room), q.known(), busy)
 		if err != nil {
 			return items, 0, err
 		}
@@ -137,11 +139,18 @@ func (q *RetryQueue) findSuspects(ctx context.Context) error {
 	return nil
 }
 
+// claimable leaves out what an endpoint would not take now, and what has others of its lane before it.
+const claimable = `
+       and r.observer || '/' || r.action <> all ($5::text[])
+       and (r.lane is null or not exists (
+            select from core.tb_observer_retry e
+             where e.listener = r.listener and e.observer = r.observer and e.action = r.action and e.lane = r.lane and e.pk_observer_retry < r.pk_observer_retry))`
+
 // claimDue also takes rows that are this generation's without its knowing: the answer to their claim was lost, or what they
 // are to be instead could not be stored.
 const claimDue = fence + `, due as (
     select r.pk_observer_retry from core.tb_observer_retry r, lease
-     where r.listener = $1 and r.not_before <= clock_timestamp() and (r.claimed_by is null or r.claimed_by = $2 and r.pk_observer_retry <> all ($4::bigint[]))
+     where r.listener = $1 and r.not_before <= clock_timestamp() and (r.claimed_by is null or r.claimed_by = $2 and r.pk_observer_retry <> all ($4::bigint[]))` + claimable + `
      order by r.not_before, r.pk_observer_retry limit $3 for update of r skip locked
 ), taken as (
     update core.tb_observer_retry r set claimed_by = $2, claims = r.claims + 1 from due where r.pk_observer_retry = due.pk_observer_retry
@@ -156,7 +165,7 @@ const claimSuspect = fence + `, taken as (
 )` + takenRows
 
 const takenRows = `
-select pk_observer_retry, claims, starts, event_id, observer, action, generation, entity, event::text, attempts::text
+select pk_observer_retry, claims, starts, event_id, observer, action, generation, entity, event::text, attempts::text, coalesce(lane, '')
   from taken order by not_before, pk_observer_retry`
 
 // claim executes a statement that claims rows. It outlives the caller's context: a claim that was sent is of no use to
@@ -191,7 +200,7 @@ func (q *RetryQueue) handOut(ctx context.Context, parked []parkedRow) (items []w
 	defer q.mu.Unlock()
 	for _, item := range items {
 		c := item.Raw.(claim)
-		q.claims[c.row] = &claimState{number: c.number}
+		q.claims[c.row] = &claimState{number: c.number, laned: event.FromContext(item.Msg.Context()).Lane != ""}
 	}
 	return items, bad
 }
@@ -210,15 +219,16 @@ type parkedRow struct {
 	eventID, observer, action, entity string
 	starts, generation                int
 	event, attempts                   []byte
+	lane                              string
 }
 
 func scanParked(row pgx.CollectableRow) (p parkedRow, err error) {
-	err = row.Scan(&p.row, &p.number, &p.starts, &p.eventID, &p.observer, &p.action, &p.generation, &p.entity, &p.event, &p.attempts)
+	err = row.Scan(&p.row, &p.number, &p.starts, &p.eventID, &p.observer, &p.action, &p.generation, &p.entity, &p.event, &p.attempts, &p.lane)
 	return p, err
 }
 
 func (p *parkedRow) delivery() (*event.Delivery, error) {
-	d := &event.Delivery{Observer: p.observer, Action: p.action, Generation: p.generation}
+	d := &event.Delivery{Observer: p.observer, Action: p.action, Generation: p.generation, Lane: p.lane}
 	if err := json.Unmarshal(p.attempts, &d.Attempts); err != nil {
 		return nil, fmt.Errorf("decode attempts: %w", err)
 	}
@@ -255,13 +265,14 @@ func (p *parkedRow) buried(err error, class string) *event.Delivery {
 	return d
 }
 
-// untilNext says how long nothing will be due; at most retryPoll.
+// untilNext says how long nothing will be due that was not a moment ago; at most retryPoll. What was due then and is still
+// there has to wait for its lane or its endpoint, and Ack tells of that.
 func (q *RetryQueue) untilNext(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	var micros int64
 	err := q.cfg.DB.QueryRow(ctx, `select coalesce(extract(epoch from min(not_before) - clock_timestamp()) * 1000000, $2)::bigint
-		from core.tb_observer_retry where listener = $1 and claimed_by is null`, q.cfg.Listener, retryPoll.Microseconds()).Scan(&micros)
+		from core.tb_observer_retry where listener = $1 and claimed_by is null and not_before > clock_timestamp() - interval '20 milliseconds'`, q.cfg.Listener, retryPoll.Microseconds()).Scan(&micros)
 	if err != nil {
 		return 0, wrap("read retries", err)
 	}

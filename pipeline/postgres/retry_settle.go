@@ -26,6 +26,7 @@ type claimState struct {
 	outcome outcome
 	delay   time.Duration // until one that was returned is due again
 	telling bool          // the database is being told
+	laned   bool          // others may wait for it
 }
 
 const acknowledge = fence + `, done as (
@@ -55,8 +56,12 @@ select exists (select from lease)`
 // parked again, or became a dead letter, meanwhile is left alone. With the row of a replay goes its dead letter. What the
 // database could not be told is told again by the next Fetch, Ack, Nack or Close.
 func (q *RetryQueue) Ack(ctx context.Context, items []window.Item) error {
-	q.settle(items, succeeded, 0)
-	return q.flush(ctx)
+	laned := q.settle(items, succeeded, 0)
+	err := q.flush(ctx)
+	if laned || q.limited.Load() {
+		q.wake()
+	}
+	return err
 }
 
 // Nack implements window.Driver.
@@ -88,18 +93,21 @@ func (q *RetryQueue) giveBackAll(ctx context.Context) error {
 	return q.write(ctx, "give back retries", giveBackAll)
 }
 
-// settle remembers outcomes. A claim that is not known any more needs none: the row was parked and handed out again.
-func (q *RetryQueue) settle(items []window.Item, o outcome, delay time.Duration) {
+// settle remembers outcomes, and reports whether there are any in lanes. A claim that is not known any more needs none: the
+// row was parked and handed out again.
+func (q *RetryQueue) settle(items []window.Item, o outcome, delay time.Duration) (laned bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, item := range items {
 		c := item.Raw.(claim)
 		if s := q.claims[c.row]; s != nil && s.number == c.number {
 			s.outcome, s.delay = o, delay
+			laned = laned || s.laned
 		} else {
 			q.release(c)
 		}
 	}
+	return laned
 }
 
 // flush tells the database what it was not told yet.

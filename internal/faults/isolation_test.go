@@ -1,0 +1,148 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/internal/testenv"
+)
+
+const (
+	crowd = 50               // endpoints
+	hangs = 15 * time.Second // what one of them does with a request
+)
+
+// crowded is a receiver with an address for each endpoint, which notes how long after its change a request came.
+type crowded struct {
+	addrs []string
+
+	mu      sync.Mutex // guards what follows
+	hanging bool
+	took    []time.Duration // of all endpoints but the first
+	hung    int
+}
+
+func newCrowd(t *testing.T) *crowded {
+	t.Helper()
+	c := &crowded{}
+	for i := range crowd {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		c.addrs = append(c.addrs, listener.Addr().String())
+		server := &http.Server{Handler: c.endpoint(i == 0), ReadHeaderTimeout: within}
+		ended := make(chan error, 1)
+		go func() { ended <- server.Serve(listener) }()
+		t.Cleanup(func() {
+			require.NoError(t, server.Close())
+			require.ErrorIs(t, <-ended, http.ErrServerClosed)
+		})
+	}
+	return c
+}
+
+func (c *crowded) endpoint(first bool) http.Handler {
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		at, err := time.Parse(time.RFC3339Nano, r.Header.Get("X-Changed"))
+		c.mu.Lock()
+		wait := first && c.hanging
+		switch {
+		case wait:
+			c.hung++
+		case !first && err == nil:
+			c.took = append(c.took, time.Since(at))
+		}
+		c.mu.Unlock()
+		if wait {
+			timer := time.NewTimer(hangs)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-r.Context().Done():
+			}
+		}
+	})
+}
+
+// measure changes rows of all entities for a while, evenly, and returns how long the requests to all endpoints but the first
+// took: the median and the 99th percentile.
+func (c *crowded) measure(t *testing.T, url string, hanging bool, duration time.Duration) (p50, p99 time.Duration) {
+	t.Helper()
+	c.mu.Lock()
+	c.hanging, c.took, c.hung = hanging, nil, 0
+	c.mu.Unlock()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	sent := 0
+	for end := time.Now().Add(duration); time.Now().Before(end); wait(t.Context(), 20*time.Millisecond) {
+		for i := range crowd / 10 {
+			entity := (sent/(crowd/10)*(crowd/10) + i) % crowd
+			_, err := conn.Exec(t.Context(), `select core.emit_event($1, '{}', $2)`, fmt.Sprintf("E%d", entity), fmt.Sprint(sent+i))
+			require.NoError(t, err)
+		}
+		sent += crowd / 10
+	}
+	require.NoError(t, errors.Join(conn.Close(context.WithoutCancel(t.Context()))))
+	others := sent - (sent+crowd-1)/crowd
+	testenv.Eventually(t, within, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.took) < others {
+			return fmt.Errorf("%d of %d requests arrived", len(c.took), others)
+		}
+		return nil
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if hanging {
+		require.Positive(t, c.hung, "the first endpoint was asked")
+	}
+	slices.Sort(c.took)
+	return c.took[len(c.took)/2], c.took[len(c.took)*99/100]
+}
+
+// TestAHangingEndpointSlowsNoOther has fifty endpoints, of which one lets every request wait for 15 s.
+func TestAHangingEndpointSlowsNoOther(t *testing.T) {
+	scenario(t)
+	url := testenv.Postgres(t)
+	prepareDatabase(t, url)
+	c := newCrowd(t)
+	var file strings.Builder
+	fmt.Fprintf(&file, "[transport]\ntransport = \"postgres\"\n[transport.postgres]\nurl = %q\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n", url)
+	for i, addr := range c.addrs {
+		fmt.Fprintf(&file, "[[observers]]\nname = \"e%d\"\nentity = \"E%d\"\n[[observers.actions]]\ntype = \"webhook\"\nurl = \"http://%s/\"\nheaders = { X-Changed = \"{{ event.timestamp }}\" }\n", i, i, addr)
+	}
+	name := filepath.Join(t.TempDir(), "observer.toml")
+	require.NoError(t, os.WriteFile(name, []byte(file.String()), 0o600))
+	o := startObserver(t, name)
+	o.leads(t)
+	duration := pick(6*time.Second, 40*time.Second)
+	c.measure(t, url, false, time.Second) // connections are made
+	_, without := c.measure(t, url, false, duration)
+	p50, with := c.measure(t, url, true, duration)
+	_, after := c.measure(t, url, false, duration)
+	t.Logf("p99 of %d endpoints: %s alone, %s beside one that hangs (p50 %s), %s once it works", crowd-1, without, with, p50, after)
+	limit := max(without, after)*12/10 + pick(20*time.Millisecond, 0)
+	require.LessOrEqual(t, with, limit, "p99 beside the hanging endpoint")
+	testenv.Eventually(t, 2*within, func() error {
+		left, err := queryURL[int64](t.Context(), url, `select count(*) from core.tb_observer_retry`)
+		if err == nil && left > 0 {
+			err = fmt.Errorf("%d deliveries are still parked", left)
+		}
+		return err
+	})
+	code, _ := o.terminate(t)
+	require.Zero(t, code)
+}

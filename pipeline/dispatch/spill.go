@@ -1,0 +1,107 @@
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/fraiseql/observer/event"
+)
+
+// Spilled is a delivery that waits in the retry queue although it has not failed: its endpoint takes no more for now, or an
+// earlier one of its lane is there.
+type Spilled struct {
+	Delivery  *event.Delivery
+	NotBefore time.Time
+}
+
+// spillBatch is how many deliveries are stored at a time.
+const spillBatch = 256
+
+// spilling is a job on its way into the retry queue.
+type spilling struct {
+	job *job
+	due time.Time
+}
+
+// spills are the jobs on their way, in order. What limits them is the read-ahead of the sources: they have not settled.
+type spills struct {
+	more chan struct{} // one slot: there is something to store
+
+	mu   sync.Mutex // guards jobs
+	jobs []spilling
+}
+
+func (s *spills) put(j *job, due time.Time) {
+	s.mu.Lock()
+	s.jobs = append(s.jobs, spilling{j, due})
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}
+
+func (s *spills) take() []spilling {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(s.jobs), spillBatch)
+	batch := s.jobs[:n:n]
+	if s.jobs = s.jobs[n:]; len(s.jobs) == 0 {
+		s.jobs = nil
+	}
+	return batch
+}
+
+// runSpiller stores what is spilled, in the order in which it came, until drained closes. Then it settles.
+func (d *Dispatcher) runSpiller(ctx context.Context, drained <-chan struct{}) {
+	for {
+		for batch := d.spills.take(); len(batch) > 0; batch = d.spills.take() {
+			ok := d.storeSpilled(ctx, batch)
+			for _, s := range batch {
+				if !ok {
+					d.parked.remove(s.job.delivery)
+				}
+				d.settle(ctx, s.job, ok)
+			}
+		}
+		select {
+		case <-d.spills.more:
+		case <-drained:
+			return
+		}
+	}
+}
+
+// storeSpilled keeps trying, and so holds the upstream back, until the deliveries are durable or the process ends.
+func (d *Dispatcher) storeSpilled(ctx context.Context, batch []spilling) bool {
+	list := make([]Spilled, len(batch))
+	for i, s := range batch {
+		list[i] = Spilled{s.job.delivery, s.due}
+	}
+	for wait := firstPause; ; wait = min(2*wait, lastPause) {
+		err := d.cfg.Spill(context.WithoutCancel(ctx), list)
+		if err == nil {
+			return true
+		}
+		d.cfg.Log.Warn("deliveries that have to wait could not be stored, will try again", slog.Int("deliveries", len(list)), slog.Any("error", err))
+		if !pause(ctx, nil, wait) {
+			return false
+		}
+	}
+}
+
+// Parked must be called when a delivery that carries a lane was stored in the retry queue with its due time.
+func (d *Dispatcher) Parked(delivery *event.Delivery, due time.Time) { d.parked.add(delivery, due) }
+
+// Busy lists the topics whose endpoints take no more for now: what is parked for them had better stay there.
+func (d *Dispatcher) Busy() []string {
+	var topics []string
+	for topic, a := range d.actions {
+		if a.share.full() || a.down != nil && a.down() {
+			topics = append(topics, topic)
+		}
+	}
+	return topics
+}

@@ -1,0 +1,92 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/dispatch"
+)
+
+const spill = fence + `, spilled as (
+    insert into core.tb_observer_retry (listener, event_id, observer, action, generation, entity, event, attempts, not_before, lane)
+    select $1, c.event_id, c.observer, c.action, c.generation, c.entity, c.event::jsonb, c.attempts::jsonb, c.not_before, nullif(c.lane, '')
+      from lease, unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::text[]) with ordinality
+           as c (event_id, observer, action, generation, entity, event, attempts, not_before, lane, place)
+     order by c.place
+    on conflict do nothing
+)
+select exists (select from lease)`
+
+// Spill parks deliveries that have not failed, in their order. One that is parked already stays as it is. What jsonb cannot
+// hold becomes a dead letter.
+func (q *RetryQueue) Spill(ctx context.Context, list []dispatch.Spilled) error {
+	err := q.spill(ctx, list)
+	if !unstorable(err) {
+		return err
+	}
+	for _, s := range list {
+		one := q.spill(ctx, []dispatch.Spilled{s})
+		if unstorable(one) {
+			one = q.dead.Put(ctx, refused(s.Delivery, one))
+		}
+		if one != nil {
+			return one
+		}
+	}
+	return nil
+}
+
+func refused(d *event.Delivery, err error) *event.Delivery {
+	dead := *d
+	dead.Attempts = append(dead.Attempts[:len(dead.Attempts):len(dead.Attempts)], event.Attempt{At: time.Now(), Error: err.Error(), Class: "unstorable"})
+	return &dead
+}
+
+func (q *RetryQueue) spill(ctx context.Context, list []dispatch.Spilled) error {
+	n := len(list)
+	ids, observers, actions, entities, events, attempts, lanes := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	generations, due := make([]int64, n), make([]time.Time, n)
+	for i, s := range list {
+		d := s.Delivery
+		tried, err := encodeAttempts(d)
+		if err != nil {
+			return err
+		}
+		ids[i], observers[i], actions[i], generations[i], entities[i] = d.Event.ID, d.Observer, d.Action, int64(d.Generation), d.Event.Entity
+		events[i], attempts[i], due[i], lanes[i] = string(d.Event.JSON()), tried, s.NotBefore, d.Lane
+	}
+	if err := q.write(ctx, "park deliveries", spill, ids, observers, actions, generations, entities, events, attempts, due, lanes); err != nil {
+		return err
+	}
+	q.wake()
+	return nil
+}
+
+// Lanes lists the lanes that are parked.
+func (q *RetryQueue) Lanes(ctx context.Context) ([]dispatch.Lane, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	rows, err := q.cfg.DB.Query(ctx, `select observer, action, lane, count(*) from core.tb_observer_retry
+		where listener = $1 and lane is not null group by observer, action, lane`, q.cfg.Listener)
+	if err != nil {
+		return nil, wrap("read parked lanes", err)
+	}
+	lanes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dispatch.Lane])
+	return lanes, wrap("read parked lanes", err)
+}
+
+// Avoid sets what lists the topics for which nothing is to be handed out for now, and must be called before the first Fetch.
+func (q *RetryQueue) Avoid(busy func() []string) { q.busy = busy }
+
+func (q *RetryQueue) avoided() []string {
+	if q.busy == nil {
+		return []string{}
+	}
+	if topics := q.busy(); topics != nil {
+		return topics
+	}
+	return []string{}
+}
