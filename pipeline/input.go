@@ -65,9 +65,11 @@ func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Sum
 		count, readErr = feed(running, name, in, memory.NewPublisher(broker), topic)
 		waitUntil(running, func() bool { return broker.Unsettled(topic, group) == 0 && retries.Waiting() == 0 })
 	}()
-	err = p.serve(running, wiring{
-		sources:    []source{{topic, events}, {"retries", parked}},
-		retryQueue: retries, deadLetters: dead,
+	err = p.withResults(func() error {
+		return p.serve(running, wiring{
+			sources:    []source{{topic, events}, {"retries", parked}},
+			retryQueue: retries, deadLetters: dead,
+		})
 	})
 	finish()
 	<-feeder

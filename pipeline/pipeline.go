@@ -12,6 +12,7 @@ import (
 
 	"github.com/fraiseql/observer/internal/admin"
 	"github.com/fraiseql/observer/internal/metrics"
+	"github.com/fraiseql/observer/middleware"
 )
 
 // Options are what a [Pipeline] is built from. Plan and Log are required.
@@ -31,6 +32,8 @@ type Pipeline struct {
 	registry   *prometheus.Registry
 	health     *admin.Health
 	stats      stats
+	cache      *metrics.Cache
+	results    *middleware.Results // nil: nothing is cached
 
 	delivered, matched, deadLetters atomic.Int64
 }
@@ -44,6 +47,7 @@ func New(opts Options) (*Pipeline, error) {
 	p := &Pipeline{
 		plan: opts.Plan, middleware: opts.Middleware, log: opts.Log,
 		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
+		cache: metrics.NewCache(registry),
 	}
 	p.registerStats()
 	return p, nil
@@ -54,7 +58,9 @@ func New(opts Options) (*Pipeline, error) {
 func (p *Pipeline) Run(ctx context.Context) error {
 	switch name := p.plan.cfg.Transport.Transport; name {
 	case "postgres":
-		return p.withAdmin(ctx, p.runPostgres)
+		return p.withAdmin(ctx, func(ctx context.Context) error {
+			return p.withResults(func() error { return p.runPostgres(ctx) })
+		})
 	default:
 		return fmt.Errorf("run transport %q: it has no long-running form (in_memory needs --input FILE)", name)
 	}
