@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -35,6 +36,25 @@ func (p *Pipeline) withResults(run func() error) error {
 		return err
 	}
 	return run()
+}
+
+// checkCache asks the Redis of the cache whether it answers. A run goes on without, and finds nothing cached.
+func checkCache(ctx context.Context, plan *Plan) []Check {
+	cfg := plan.cfg
+	if !cfg.Performance.EnableCaching || !cfg.CachesInRedis() {
+		return nil
+	}
+	client, err := redisconn.Open(cfg.Redis)
+	if err != nil {
+		return []Check{{Name: "cache", Err: err}}
+	}
+	defer func() { _ = client.Close() }() // nothing is under way
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := client.Ping(limited).Err(); err != nil {
+		return []Check{{Name: "cache", Err: fmt.Errorf("ask Redis: %w", err)}}
+	}
+	return []Check{{Name: "cache", Detail: "Redis answers"}}
 }
 
 // cacheKey is nil for an action that is not to be skipped.

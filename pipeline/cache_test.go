@@ -24,6 +24,7 @@ import (
 	"github.com/fraiseql/observer/handlers"
 	"github.com/fraiseql/observer/internal/secret"
 	"github.com/fraiseql/observer/internal/testenv"
+	"github.com/fraiseql/observer/pipeline"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
@@ -90,6 +91,7 @@ func TestIdenticalRequestsOfACacheableActionAreSentOnce(t *testing.T) {
 			require.EqualValues(t, tc.requests, requests.Load())
 			require.EqualValues(t, tc.requests, summary.Delivered)
 			require.EqualValues(t, 4, summary.Matched)
+			require.EqualValues(t, 4-tc.requests, summary.Cached)
 			require.Zero(t, summary.DeadLetters)
 		})
 	}
@@ -108,19 +110,19 @@ func TestARestartFindsTheResultsInRedis(t *testing.T) {
 	requireNoSecrets(t, server)
 }
 
-// requireNoSecrets looks at all that caches left in the shared Redis.
+// requireNoSecrets looks at all that caches left in the shared Redis: only hashes, of which none can be a text.
 func requireNoSecrets(t *testing.T, server string) {
 	t.Helper()
 	options, err := redis.ParseURL(server)
 	require.NoError(t, err)
 	client := redis.NewClient(options)
 	defer func() { _ = client.Close() }()
-	keys, err := client.Keys(t.Context(), "*").Result()
+	keys, err := client.Keys(t.Context(), "action_result:*").Result()
 	require.NoError(t, err)
 	require.NotEmpty(t, keys)
 	for _, key := range keys {
 		require.Regexp(t, "^action_result:[0-9a-f]{64}$", key)
-		require.Equal(t, "1", client.Get(t.Context(), key).Val())
+		require.Contains(t, []string{"1", ""}, client.Get(t.Context(), key).Val(), "it may have expired")
 	}
 }
 
@@ -294,4 +296,40 @@ func TestAnActionWithoutFingerprintIsNotCacheable(t *testing.T) {
 	define := handlers.Define("plain", func(*keys, handlers.Env) (handlers.Action, error) { return stuck{}, nil })
 	_, err := load(t, "[transport]\ntransport = \"in_memory\"\n[[observers]]\nentity = \"*\"\n[[observers.actions]]\ntype = \"plain\"\ncacheable = true\n", slog.New(slog.DiscardHandler), define)
 	require.ErrorContains(t, err, ":7:13: observers[0].actions[0].cacheable: no action of type plain can be cached (remove it, or give the action a Fingerprint)")
+}
+
+func TestDryRunAsksTheRedisOfTheCache(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		redis, detail, err string
+	}{
+		"that answers":          {testenv.Redis(t), "Redis answers", ""},
+		"that does not":         {"redis://app:s3cret@" + freeAddress(t), "", "ask Redis: "},
+		"which nobody gave one": {"", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log, table := slog.New(slog.DiscardHandler), ""
+			if tc.redis != "" {
+				table = fmt.Sprintf("[redis]\nurl = %q\n", tc.redis)
+			}
+			plan, err := load(t, fmt.Sprintf(cachedWebhook, table, "https://example.com")+"cacheable = true\n", log)
+			require.NoError(t, err)
+			found := false
+			for _, check := range pipeline.DryRun(t.Context(), plan, log) {
+				if check.Name != "cache" {
+					continue
+				}
+				found = true
+				require.Equal(t, tc.detail, check.Detail)
+				if tc.err == "" {
+					require.NoError(t, check.Err)
+					continue
+				}
+				require.ErrorContains(t, check.Err, tc.err)
+				require.NotContains(t, check.Err.Error(), "s3cret")
+			}
+			require.Equal(t, tc.redis != "", found)
+		})
+	}
 }

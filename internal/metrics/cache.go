@@ -30,6 +30,9 @@ func (c *Cache) Look(hit bool) {
 	}
 }
 
+// Hits is how many actions were skipped.
+func (c *Cache) Hits() int64 { return c.hits.Load() }
+
 // HitRate is the share of hits, 0 before the first look.
 func (c *Cache) HitRate() float64 {
 	hits, misses := c.hits.Load(), c.misses.Load()
