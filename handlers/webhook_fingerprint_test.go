@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"encoding/hex"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,14 +20,7 @@ func cacheable(t *testing.T, cfg handlers.WebhookConfig, hidden ...string) (hand
 	require.NoError(t, err)
 	t.Cleanup(h.Close)
 	cfg.Cacheable = true
-	env := handlers.Env{HTTP: h, Timeout: time.Second, Hidden: func(key string) bool {
-		for _, k := range hidden {
-			if k == key {
-				return true
-			}
-		}
-		return false
-	}}
+	env := handlers.Env{HTTP: h, Timeout: time.Second, Hidden: func(key string) bool { return slices.Contains(hidden, key) }}
 	return handlers.NewWebhook(&cfg, env)
 }
 
@@ -34,9 +28,9 @@ func fingerprint(t *testing.T, cfg handlers.WebhookConfig, d *event.Delivery, hi
 	t.Helper()
 	action, err := cacheable(t, cfg, hidden...)
 	require.NoError(t, err)
-	print, err := action.(handlers.Fingerprinter).Fingerprint(d)
+	sum, err := action.(handlers.Fingerprinter).Fingerprint(d)
 	require.NoError(t, err)
-	return hex.EncodeToString(print)
+	return hex.EncodeToString(sum)
 }
 
 // order is a webhook of which each part comes from the row.

@@ -300,8 +300,8 @@ func TestResultsNeedAStoreATimeAndALog(t *testing.T) {
 }
 
 func TestTheKeyOfADeliveryIsAHashOfAllThatMatters(t *testing.T) {
-	print := []byte("POST https://x/token-s3cret")
-	key := middleware.DeliveryKey(func(*event.Delivery) ([]byte, error) { return print, nil })
+	request := []byte("POST https://x/token-s3cret")
+	key := middleware.DeliveryKey(func(*event.Delivery) ([]byte, error) { return request, nil })
 	of := func(change func(*event.Delivery)) string {
 		d := &event.Delivery{Event: &event.Event{ID: "e", TenantID: "t"}, Observer: "o", Action: "a"}
 		if change != nil {
@@ -320,10 +320,10 @@ func TestTheKeyOfADeliveryIsAHashOfAllThatMatters(t *testing.T) {
 		"the tenant":           func(d *event.Delivery) { d.Event.TenantID = "t2" },
 		"no tenant":            func(d *event.Delivery) { d.Event.TenantID = "" },
 		"where one text ends":  func(d *event.Delivery) { d.Observer, d.Action = "oa", "" },
-		"what the action does": func(*event.Delivery) { print = []byte("GET https://x") },
+		"what the action does": func(*event.Delivery) { request = []byte("GET https://x") },
 	} {
-		before := print
+		before := request
 		require.NotEqual(t, base, of(change), name)
-		print = before
+		request = before
 	}
 }
