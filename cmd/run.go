@@ -175,8 +175,12 @@ func (p *program) runInput(ctx context.Context, pipe *pipeline.Pipeline, path st
 	if asJSON {
 		err = errors.Join(err, p.printJSON(summary))
 	} else {
-		fmt.Fprintf(p.out, "%d events, %d matched, %d delivered, %d dead letters in %d ms\n",
-			summary.Events, summary.Matched, summary.Delivered, summary.DeadLetters, summary.DurationMS)
+		cached := ""
+		if summary.Cached > 0 {
+			cached = fmt.Sprintf(", %d skipped as cached", summary.Cached)
+		}
+		fmt.Fprintf(p.out, "%d events, %d matched, %d delivered%s, %d dead letters in %d ms\n",
+			summary.Events, summary.Matched, summary.Delivered, cached, summary.DeadLetters, summary.DurationMS)
 	}
 	if err == nil && summary.DeadLetters > 0 {
 		err = fmt.Errorf("%d deliveries became dead letters", summary.DeadLetters)

@@ -41,6 +41,11 @@ func (d *decoder) action(a *Action, n *node, path string) {
 	d.refusedKeys(a.Type, n, path, fields)
 	d.unknown(n, path, append(own, fields...))
 	d.fields(v, fields, n, path)
+	for _, f := range fields {
+		if value := v.FieldByIndex(f.index); f.key == "cacheable" && value.Kind() == reflect.Bool {
+			a.Cacheable = value.Bool()
+		}
+	}
 }
 
 // refusedKeys reports the keys that a later version brings.

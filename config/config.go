@@ -95,6 +95,8 @@ type Action struct {
 	Name       string   `toml:"name" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" doc:"unique within the observer, part of the action's identity; default: <type>-<n>"`
 	Middleware []string `toml:"middleware" doc:"registered team middleware for this action, outer first"`
 
+	// Cacheable is the bool key cacheable of Config, false where the type has none.
+	Cacheable bool `toml:"-"`
 	// Config points to the struct that is registered for Type, such as *handlers.WebhookConfig. It is nil only where
 	// Load returned an error for this action.
 	Config any `toml:"-"`

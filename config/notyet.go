@@ -9,15 +9,12 @@ import (
 // one of these deletes its line.
 var (
 	notYetValues = map[string][]string{
-		"transport.transport":        {"nats", "redis"},
-		"transport.run_bridge":       {"true"},
-		"transport.run_executors":    {"false"},
-		"performance.enable_dedup":   {"true"},
-		"performance.enable_caching": {"true"},
+		"transport.transport":      {"nats", "redis"},
+		"transport.run_bridge":     {"true"},
+		"transport.run_executors":  {"false"},
+		"performance.enable_dedup": {"true"},
 	}
-	notYetKeys = map[string][]string{ // of an action, by its type
-		"webhook": {"cacheable"},
-	}
+	notYetKeys = map[string][]string{} // of an action, by its type
 )
 
 // Tables that existing files have and of which this version reads some keys at most. What stands there is checked, and
@@ -41,6 +38,9 @@ func (d *decoder) warnUnused() {
 		return
 	}
 	used := slices.Clone(usedKeys[""])
+	if d.cfg.Performance.EnableCaching {
+		used = append(used, d.cacheKeys()...)
+	}
 	for _, o := range d.cfg.Observers {
 		for _, a := range o.Actions {
 			used = append(used, usedKeys[a.Type]...)

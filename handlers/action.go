@@ -35,6 +35,14 @@ type PreviewField struct {
 	Value string `json:"value"`
 }
 
+// Fingerprinter is an action that can be skipped when the same was done lately. It is asked where its table has the bool key
+// cacheable and the file sets it. Two deliveries have one fingerprint only where Run does the same for both; observer, action
+// and tenant need not be in it. It should be a hash: it holds no credential that it could be made to give away. The error is
+// the one that Run would return before it does anything.
+type Fingerprinter interface {
+	Fingerprint(d *event.Delivery) ([]byte, error)
+}
+
 // Checker is an action that can find out whether what it needs is there: a server that answers, a function that exists. It
 // changes nothing. detail says what was found, such as "localhost:587 answers".
 type Checker interface {

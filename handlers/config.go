@@ -11,6 +11,7 @@ type WebhookConfig struct {
 	BodyTemplate     string            `toml:"body_template" doc:"body, encoded as the Content-Type header says; default: the event as JSON"`
 	SigningSecretEnv []string          `toml:"signing_secret_env" single:"true" doc:"environment variable that holds the secret to sign with (Standard Webhooks), or two of them while it changes"`
 	TimeoutMS        int               `toml:"timeout_ms" min:"1" max:"3600000" doc:"time for one attempt, in milliseconds; default: performance.concurrent_timeout_ms"`
+	Cacheable        bool              `toml:"cacheable" default:"false" doc:"skip a request when an identical one succeeded within redis.cache_ttl_secs; needs performance.enable_caching"`
 	RateLimit        float64           `toml:"rate_limit" min:"0.001" max:"1000000" doc:"requests a second at most; who waits keeps its place"`
 	MaxInFlight      int               `toml:"max_in_flight" min:"1" max:"10000" doc:"requests at the same time at most"`
 	TLSCA            string            `toml:"tls_ca" doc:"file with the certificates to trust instead of the system's"`

@@ -23,7 +23,8 @@ type Webhook struct {
 	method  string
 	timeout time.Duration
 	gate    gate
-	secret  bool // the body holds what must not be shown
+	secret  bool   // the body holds what must not be shown
+	keys    []byte // hash of the action's table, where it is cacheable
 }
 
 // NewWebhook builds the action from its keys.
@@ -47,6 +48,11 @@ func NewWebhook(cfg *WebhookConfig, env Env) (Action, error) {
 	w.headers.signer = signer
 	w.secret = env.hides("body_template")
 	w.gate = newGate(cfg.RateLimit, cfg.MaxInFlight)
+	if cfg.Cacheable {
+		if w.keys, err = hashKeys(cfg, w.headers, env); err != nil {
+			return nil, err
+		}
+	}
 	return w, nil
 }
 

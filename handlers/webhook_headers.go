@@ -50,7 +50,7 @@ func newHeaders(extra map[string]string, userAgent string) (*headers, error) {
 			err = fmt.Errorf("is the same header as %s: keep one of them", other)
 		}
 		if err != nil {
-			errs = append(errs, &KeyError{Key: "headers." + name, Err: err})
+			errs = append(errs, &KeyError{Key: headerKey(name), Err: err})
 		}
 		seen[key] = name
 	}

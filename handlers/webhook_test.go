@@ -275,7 +275,7 @@ func TestWebhookConfigErrorsNameTheirKeyAndHideTheirValue(t *testing.T) {
 		"a placeholder as scheme":  {handlers.WebhookConfig{URL: "{{ data.u }}s3cret"}, []string{"url"}, "before the path"},
 		"several mistakes": {handlers.WebhookConfig{
 			URL: "nothing", BodyTemplate: "{", Headers: map[string]string{"a b": "s3cret", "host": "s3cret", "webhook-id": "s3cret", "X-A": "s3cret\r\n", "X-B": "s3cret{{"},
-		}, []string{"url", "headers.X-A", "headers.X-B", "headers.a b", "headers.host", "headers.webhook-id", "body_template"}, "cannot be changed"},
+		}, []string{"url", "headers.X-A", "headers.X-B", `headers."a b"`, "headers.host", "headers.webhook-id", "body_template"}, "cannot be changed"},
 		"two names that differ in case only": {handlers.WebhookConfig{URL: "http://x/", Headers: map[string]string{
 			"Content-Type": "text/plain", "content-type": "application/json", "X-A": "s3cret", "x-a": "s3cret",
 		}}, []string{"headers.content-type", "headers.x-a"}, "is the same header as Content-Type: keep one of them"},

@@ -15,6 +15,7 @@ import (
 //	settle       outcome -> ack or nack
 //	metrics      counts the outcome
 //	dead letter  ends what failed for good
+//	cache        skips what succeeded lately, where the action is cacheable
 //	retry        parks what may succeed later
 //	attempts     remembers the failure
 //	recover      a panic of the team's is a failed attempt
@@ -32,9 +33,11 @@ type Chain struct {
 	Team                   []message.HandlerMiddleware
 	Endpoint               *Endpoint   // what the action reaches, shared by all actions that do; nil: nothing
 	Held                   func() bool // whether this process may run actions; nil: always
+	CacheKey               CacheKey    // nil: the action is not cacheable
 
 	RetryQueue  RetryQueue
 	DeadLetters DeadLetters
+	Results     *Results // needed with CacheKey
 	Metrics     *metrics.Metrics
 	Log         *slog.Logger
 }
@@ -46,9 +49,14 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		Settle(c.Log),
 		Metrics(c.Metrics, c.Observer, c.Action, c.Kind, c.OnFailure),
 		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
+	}
+	if c.CacheKey != nil {
+		list = append(list, Cache(c.Results, c.CacheKey))
+	}
+	list = append(list,
 		Retry(c.Retry, c.Hold, c.RetryQueue, c.Log.With(slog.String("observer", c.Observer), slog.String("action", c.Action))),
 		Attempts,
-	}
+	)
 	if len(c.Team) > 0 {
 		list = append(list, Recover(c.Log))
 		for _, m := range c.Team {

@@ -22,3 +22,11 @@ type DeadLetters interface {
 	// killed the process each time); the last attempt says why.
 	Put(ctx context.Context, d *event.Delivery) error
 }
+
+// ResultStore remembers what succeeded lately.
+type ResultStore interface {
+	// Has reports whether key was put and its time is not over.
+	Has(ctx context.Context, key string) (bool, error)
+	// Put remembers key for ttl from now.
+	Put(ctx context.Context, key string, ttl time.Duration) error
+}

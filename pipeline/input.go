@@ -28,6 +28,7 @@ type Summary struct {
 	Events      int   `json:"events"`
 	Matched     int64 `json:"matched"` // an event counts once for each observer whose condition it meets
 	Delivered   int64 `json:"delivered"`
+	Cached      int64 `json:"cached,omitempty"` // actions that were skipped, since an identical one succeeded lately
 	DeadLetters int64 `json:"dead_letters"`
 	DurationMS  int64 `json:"duration_ms"`
 }
@@ -65,16 +66,18 @@ func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Sum
 		count, readErr = feed(running, name, in, memory.NewPublisher(broker), topic)
 		waitUntil(running, func() bool { return broker.Unsettled(topic, group) == 0 && retries.Waiting() == 0 })
 	}()
-	err = p.serve(running, wiring{
-		sources:    []source{{topic, events}, {"retries", parked}},
-		retryQueue: retries, deadLetters: dead,
+	err = p.withResults(func() error {
+		return p.serve(running, wiring{
+			sources:    []source{{topic, events}, {"retries", parked}},
+			retryQueue: retries, deadLetters: dead,
+		})
 	})
 	finish()
 	<-feeder
 	if err == nil && readErr == nil && ctx.Err() != nil {
 		err = fmt.Errorf("interrupted: %d events are not settled", broker.Unsettled(topic, group)+retries.Waiting())
 	}
-	return Summary{count, p.matched.Load(), p.delivered.Load(), p.deadLetters.Load(), time.Since(start).Milliseconds()}, errors.Join(readErr, err)
+	return Summary{count, p.matched.Load(), p.delivered.Load(), p.cache.Hits(), p.deadLetters.Load(), time.Since(start).Milliseconds()}, errors.Join(readErr, err)
 }
 
 // feed publishes each line and returns how many events there were.

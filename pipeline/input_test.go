@@ -24,7 +24,20 @@ import (
 // build returns the pipeline of a configuration file's text.
 func build(t *testing.T, text string, actions ...handlers.Definition) *pipeline.Pipeline {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	return buildWith(t, text, slog.New(slog.DiscardHandler), actions...)
+}
+
+func buildWith(t *testing.T, text string, log *slog.Logger, actions ...handlers.Definition) *pipeline.Pipeline {
+	t.Helper()
+	plan, err := load(t, text, log, actions...)
+	require.NoError(t, err)
+	p, err := pipeline.New(pipeline.Options{Plan: plan, Log: log})
+	require.NoError(t, err)
+	return p
+}
+
+func load(t *testing.T, text string, log *slog.Logger, actions ...handlers.Definition) (*pipeline.Plan, error) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "observer.toml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	registry, err := handlers.NewRegistry(actions...)
@@ -37,10 +50,7 @@ func build(t *testing.T, text string, actions ...handlers.Definition) *pipeline.
 		plan, problems = pipeline.Compile(c, registry, handlers.Env{Logger: log, HTTP: client, Timeout: time.Second})
 		return problems
 	}})
-	require.NoError(t, err)
-	p, err := pipeline.New(pipeline.Options{Plan: plan, Log: log})
-	require.NoError(t, err)
-	return p
+	return plan, err
 }
 
 const webhookOnShipped = `

@@ -33,6 +33,8 @@ type Pipeline struct {
 	health     *admin.Health
 	stats      stats
 	endpoints  map[string]*middleware.Endpoint
+	cache      *metrics.Cache
+	results    *middleware.Results // nil: nothing is cached
 
 	delivered, matched, deadLetters atomic.Int64
 }
@@ -46,6 +48,7 @@ func New(opts Options) (*Pipeline, error) {
 	p := &Pipeline{
 		plan: opts.Plan, middleware: opts.Middleware, log: opts.Log,
 		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
+		cache: metrics.NewCache(registry),
 	}
 	p.registerStats()
 	p.openEndpoints()
@@ -57,7 +60,9 @@ func New(opts Options) (*Pipeline, error) {
 func (p *Pipeline) Run(ctx context.Context) error {
 	switch name := p.plan.cfg.Transport.Transport; name {
 	case "postgres":
-		return p.withAdmin(ctx, p.runPostgres)
+		return p.withAdmin(ctx, func(ctx context.Context) error {
+			return p.withResults(func() error { return p.runPostgres(ctx) })
+		})
 	default:
 		return fmt.Errorf("run transport %q: it has no long-running form (in_memory needs --input FILE)", name)
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -59,6 +60,9 @@ func compileAction(cfg *config.Config, registry *handlers.Registry, env handlers
 	}
 	env.Hidden = func(name string) bool { return cfg.Hidden(key + "." + name) }
 	run, err := registry.New(a.Type, a.Config, env)
+	if _, ok := run.(handlers.Fingerprinter); err == nil && a.Cacheable && !ok {
+		err = &handlers.KeyError{Key: "cacheable", Err: errors.New("no action of type " + a.Type + " can be cached"), Hint: "remove it, or give the action a Fingerprint"}
+	}
 	if err == nil {
 		return run, nil
 	}

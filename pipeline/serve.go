@@ -170,6 +170,7 @@ func (p *Pipeline) chain(o observer, a action, w wiring, d *dispatch.Dispatcher)
 	return middleware.Chain{
 		Observer: o.Name, Action: a.Name, Kind: a.Type,
 		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Hold: o.OnRetry == "hold", Timeout: p.timeout(a), Team: team, Held: w.held, Endpoint: p.endpoints[endpointName(a)],
+		CacheKey: p.cacheKey(a), Results: p.results,
 		RetryQueue: announced{w.retryQueue, d}, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
 	}
 }

@@ -1,0 +1,49 @@
+package middleware
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/fraiseql/observer/internal/outage"
+)
+
+const (
+	patienceTimeout = time.Second // for one call: who waits for it holds a slot
+	patienceRest    = time.Second // between two calls while they fail
+)
+
+// patience makes calls to a server that one can do without. While they fail or hang, one caller at a time asks, once a
+// second, and the others go on without: so nobody is held up for long.
+type patience struct {
+	trouble *outage.Log
+	restEnd atomic.Int64 // Unix nanoseconds until which nobody asks; 0: all is well
+}
+
+// call calls ask, or does not.
+func (p *patience) call(ctx context.Context, ask func(context.Context) error) {
+	if !p.awake() {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, patienceTimeout)
+	defer cancel()
+	err := ask(limited)
+	switch {
+	case err == nil:
+		p.restEnd.Store(0)
+		p.trouble.OK()
+	case ctx.Err() == nil: // it is not the caller who ended it
+		p.restEnd.Store(time.Now().Add(patienceRest).UnixNano())
+		p.trouble.Failed(err)
+	}
+}
+
+// awake reports whether the caller is to ask. After a failure one caller is, each time the rest is over.
+func (p *patience) awake() bool {
+	end := p.restEnd.Load()
+	if end == 0 {
+		return true
+	}
+	now := time.Now()
+	return now.UnixNano() >= end && p.restEnd.CompareAndSwap(end, now.Add(patienceTimeout+patienceRest).UnixNano())
+}

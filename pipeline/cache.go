@@ -1,0 +1,67 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fraiseql/observer/handlers"
+	"github.com/fraiseql/observer/internal/redisconn"
+	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/pipeline/memory"
+	"github.com/fraiseql/observer/pipeline/redis"
+)
+
+// withResults runs run with the cache of results that the configuration asks for: in Redis where it says which, so that all
+// processes share them and a restart keeps them, else in the memory of this process.
+func (p *Pipeline) withResults(run func() error) error {
+	cfg := p.plan.cfg
+	if !cfg.Performance.EnableCaching {
+		return run()
+	}
+	var store middleware.ResultStore = memory.NewResults()
+	if cfg.CachesInRedis() {
+		client, err := redisconn.Open(cfg.Redis)
+		if err != nil {
+			return fmt.Errorf("open cache: url in [redis] %w", err)
+		}
+		defer func() { _ = client.Close() }() // nothing is under way
+		store = redis.NewResults(client)
+	}
+	var err error
+	p.results, err = middleware.NewResults(middleware.ResultsConfig{
+		Store: store, TTL: time.Duration(cfg.Redis.CacheTTLSecs) * time.Second, Look: p.cache.Look, Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	return run()
+}
+
+// checkCache asks the Redis of the cache whether it answers. A run goes on without, and finds nothing cached.
+func checkCache(ctx context.Context, plan *Plan) []Check {
+	cfg := plan.cfg
+	if !cfg.Performance.EnableCaching || !cfg.CachesInRedis() {
+		return nil
+	}
+	client, err := redisconn.Open(cfg.Redis)
+	if err != nil {
+		return []Check{{Name: "cache", Err: err}}
+	}
+	defer func() { _ = client.Close() }() // nothing is under way
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := client.Ping(limited).Err(); err != nil {
+		return []Check{{Name: "cache", Err: fmt.Errorf("ask Redis: %w", err)}}
+	}
+	return []Check{{Name: "cache", Detail: "Redis answers"}}
+}
+
+// cacheKey is nil for an action that is not to be skipped.
+func (p *Pipeline) cacheKey(a action) middleware.CacheKey {
+	f, ok := a.run.(handlers.Fingerprinter)
+	if !ok || !a.Cacheable || p.results == nil {
+		return nil
+	}
+	return middleware.DeliveryKey(f.Fingerprint)
+}

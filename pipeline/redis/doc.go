@@ -1,0 +1,2 @@
+// Package redis holds what is kept in the operator's Redis.
+package redis
