@@ -189,25 +189,6 @@ func (d *Dispatcher) dispatch(ctx context.Context, msg *message.Message) {
 	d.route(ctx, w, d.match(e))
 }
 
-// match returns the observers that want e.
-func (d *Dispatcher) match(e *event.Event) []*route {
-	var wanted []*route
-	for _, r := range d.index.find(e) {
-		ok, err := true, error(nil)
-		if r.Match != nil {
-			ok, err = r.Match(e)
-		}
-		ok = ok && err == nil
-		if r.Matched != nil {
-			r.Matched(ok, err)
-		}
-		if ok {
-			wanted = append(wanted, r)
-		}
-	}
-	return wanted
-}
-
 // route puts one delivery into the lane of each action; a sequential observer's later actions follow the first.
 func (d *Dispatcher) route(ctx context.Context, w *work, wanted []*route) {
 	n, lists := 0, make([][]*action, len(wanted)) // before the first begins, which may be done before the last is looked at
