@@ -38,8 +38,12 @@ type Observer struct {
 	Type   event.Type // "" is every type
 	// Match is the condition; nil matches every event. An error counts as no match.
 	Match func(*event.Event) (bool, error)
-	// Matched is called for each event whose entity and type fit.
+	// Requires is what an event must have for Match not to be false without an error; nil when nothing is known.
+	Requires *Requirement
+	// Matched is called for each event whose entity and type fit, but for those that [Dispatcher.CountSkipped] tells of.
 	Matched func(matched bool, err error)
+	// Skipped is told how many events more did not match because they have not what is required.
+	Skipped func(events int64)
 	// Unordered lets deliveries of one entity to one action overtake each other.
 	Unordered bool
 	// Sequential runs the actions one after the other, in their order.
