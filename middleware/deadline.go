@@ -12,8 +12,9 @@ type deadline struct {
 	context.Context // the parent
 	at              time.Time
 
-	mu     sync.Mutex      // guards what follows
-	armed  context.Context // what stands for this one once somebody waits for it, or it has ended
+	mu     sync.Mutex // guards what follows
+	ended  bool
+	armed  context.Context // what stands for this one once it can be told from its parent
 	cancel context.CancelFunc
 }
 
@@ -46,25 +47,30 @@ func (c *deadline) Value(key any) any { return c.current().Value(key) }
 func (c *deadline) current() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.armed == nil && time.Now().Before(c.at) {
+	if c.armed == nil && !c.ended && time.Now().Before(c.at) {
 		return c.Context
 	}
 	return c.arm()
 }
 
 func (c *deadline) arm() context.Context {
-	if c.armed == nil {
+	switch {
+	case c.armed != nil:
+	case c.ended:
+		c.armed, c.cancel = context.WithCancel(c.Context)
+		c.cancel()
+	default:
 		c.armed, c.cancel = context.WithDeadline(c.Context, c.at)
 	}
 	return c.armed
 }
 
-// end cancels the context.
+// end cancels the context, also for those who ask it later.
 func (c *deadline) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.armed == nil {
-		c.armed, c.cancel = context.WithCancel(c.Context) // nobody waits for it, but may still have it
+	c.ended = true
+	if c.cancel != nil {
+		c.cancel()
 	}
-	c.cancel()
 }

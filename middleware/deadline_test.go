@@ -17,18 +17,33 @@ import (
 // attempt runs an action with a context that ends after a second.
 type attempt func(parent context.Context, action func(ctx context.Context))
 
-func attempted(parent context.Context, action func(ctx context.Context)) {
-	handler := middleware.Timeout(time.Second)(func(msg *message.Message) ([]*message.Message, error) {
-		action(msg.Context())
-		return nil, nil
-	})
-	_, _ = handler(message.NewMessageWithContext(parent, "e", nil))
+var (
+	attempted = through(middleware.Timeout(time.Second))
+	standard  = through(standardTimeout)
+)
+
+func through(m message.HandlerMiddleware) attempt {
+	return func(parent context.Context, action func(ctx context.Context)) {
+		handler := m(func(msg *message.Message) ([]*message.Message, error) {
+			action(msg.Context())
+			return nil, nil
+		})
+		_, _ = handler(message.NewMessageWithContext(parent, "e", nil))
+	}
 }
 
-func standard(parent context.Context, action func(ctx context.Context)) {
-	ctx, cancel := context.WithTimeout(parent, time.Second)
-	defer cancel()
-	action(ctx)
+// standardTimeout is Timeout with the standard library's context.
+func standardTimeout(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		outer := msg.Context()
+		ctx, cancel := context.WithTimeout(outer, time.Second)
+		msg.SetContext(ctx)
+		defer func() {
+			cancel()
+			msg.SetContext(outer)
+		}()
+		return next(msg)
+	}
 }
 
 var errWhy = errors.New("why")
@@ -189,13 +204,18 @@ func TestManyMayUseTheContextOfAnAttempt(t *testing.T) {
 }
 
 func BenchmarkTimeout(b *testing.B) {
-	for kind, run := range map[string]attempt{"ours": attempted, "standard": standard} {
+	for kind, m := range map[string]message.HandlerMiddleware{"ours": middleware.Timeout(time.Second), "standard": standardTimeout} {
 		b.Run(kind, func(b *testing.B) {
 			parent, cancel := context.WithCancel(b.Context())
 			defer cancel()
+			msg := message.NewMessageWithContext(parent, "e", nil)
+			handler := m(func(msg *message.Message) ([]*message.Message, error) {
+				msg.Context().Value(valueKey{})
+				return nil, nil
+			})
 			b.ReportAllocs()
 			for b.Loop() {
-				run(parent, func(ctx context.Context) { ctx.Value(valueKey{}) })
+				_, _ = handler(msg)
 			}
 		})
 	}
