@@ -40,8 +40,15 @@ func (c *deadline) Done() <-chan struct{} {
 // Err implements context.Context.
 func (c *deadline) Err() error { return c.current().Err() }
 
-// Value implements context.Context. Package context finds through it what ends its own contexts, and why.
-func (c *deadline) Value(key any) any { return c.current().Value(key) }
+// Value implements context.Context. Package context asks it for the context that ends this one, and why; everything else
+// is the parent's, at any time.
+func (c *deadline) Value(key any) any {
+	value := c.Context.Value(key)
+	if _, isContext := value.(context.Context); value != nil && !isContext {
+		return value
+	}
+	return c.current().Value(key)
+}
 
 // current returns the parent as long as this context cannot be told from it.
 func (c *deadline) current() context.Context {

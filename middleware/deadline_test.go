@@ -208,6 +208,7 @@ func BenchmarkTimeout(b *testing.B) {
 		b.Run(kind, func(b *testing.B) {
 			parent, cancel := context.WithCancel(b.Context())
 			defer cancel()
+			parent, _ = withValue(parent)
 			msg := message.NewMessageWithContext(parent, "e", nil)
 			handler := m(func(msg *message.Message) ([]*message.Message, error) {
 				msg.Context().Value(valueKey{})
