@@ -15,8 +15,9 @@ import (
 // Condition is a compiled condition. It may be used by many goroutines at once.
 type Condition struct {
 	path *jmespath.JMESPath
-	fast test // the same condition without decoding the event; nil where it is not simple enough
-	own  bool // evaluates on a copy of its own, because sort_by sorts in place
+	fast test         // the same condition without decoding the event; nil where it is not simple enough
+	must *requirement // of the fast test; nil where none is known
+	own  bool         // evaluates on a copy of its own, because sort_by sorts in place
 
 	functions string     // that it calls and that do not take every type, for errors
 	reads     [][]string // root and field of each path that starts at a root: what evaluating it costs
@@ -38,7 +39,7 @@ func compileCondition(expr string, variables []string) (*Condition, error) {
 		return nil, r.explain(err)
 	}
 	c := &Condition{path: path, own: r.sorts, functions: strings.Join(r.called, " or "), reads: r.reads}
-	c.fast = simple(r.tokens, variables)
+	c.fast, c.must = simple(r.tokens, variables)
 	return c, nil
 }
 

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -14,14 +15,14 @@ type test func(e *event.Event, vars *variable) bool
 
 // simple compiles what most conditions are (comparisons of fields with literals or other fields, the changed… functions,
 // joined by &&, || and !), and returns nil for anything else. The tokens are known to be a valid condition, so whatever
-// this parser does not expect is left to go-jmespath.
-func simple(tokens []token, variables []string) test {
+// this parser does not expect is left to go-jmespath. The requirement is nil where none is known.
+func simple(tokens []token, variables []string) (test, *requirement) {
 	p := &simpleParser{tokens: tokens, variables: variables}
-	t := p.or()
+	t, must := p.or()
 	if p.failed || p.token().kind != tokenEnd {
-		return nil
+		return nil, nil
 	}
-	return t
+	return t, must
 }
 
 type simpleParser struct {
@@ -47,66 +48,78 @@ func (p *simpleParser) need(symbol string) {
 	}
 }
 
-func (p *simpleParser) or() test {
-	t := p.and()
+func (p *simpleParser) or() (test, *requirement) {
+	t, must := p.and()
 	for p.take("||") {
-		left, right := t, p.and()
-		t = func(e *event.Event, vars *variable) bool { return left(e, vars) || right(e, vars) }
+		left := t
+		right, _ := p.and()
+		t, must = func(e *event.Event, vars *variable) bool { return left(e, vars) || right(e, vars) }, nil
 	}
-	return t
+	return t, must
 }
 
-func (p *simpleParser) and() test {
-	t := p.not()
+func (p *simpleParser) and() (test, *requirement) {
+	t, must := p.not()
 	for p.take("&&") {
-		left, right := t, p.not()
-		t = func(e *event.Event, vars *variable) bool { return left(e, vars) && right(e, vars) }
+		left := t
+		right, also := p.not()
+		t, must = func(e *event.Event, vars *variable) bool { return left(e, vars) && right(e, vars) }, cmp.Or(must, also)
 	}
-	return t
+	return t, must
 }
 
-func (p *simpleParser) not() test {
+func (p *simpleParser) not() (test, *requirement) {
 	if !p.take("!") {
 		return p.part(true)
 	}
 	negated := p.part
 	if p.token().is("!") {
-		negated = func(bool) test { return p.not() }
+		negated = func(bool) (test, *requirement) { return p.not() }
 	}
-	t := negated(false) // "!" binds closer than a comparison
-	return func(e *event.Event, vars *variable) bool { return !t(e, vars) }
+	t, _ := negated(false) // "!" binds closer than a comparison
+	return func(e *event.Event, vars *variable) bool { return !t(e, vars) }, nil
 }
 
 // part reads a condition in brackets, a changed… function, or a value, which may be compared with another.
-func (p *simpleParser) part(compared bool) test {
+func (p *simpleParser) part(compared bool) (test, *requirement) {
 	if p.take("(") {
-		t := p.or()
+		t, must := p.or()
 		p.need(")")
-		return t
+		return t, must
 	}
 	if t := p.token(); t.kind == tokenName && p.tokens[p.at+1].is("(") {
 		return p.change()
 	}
 	left := p.operand()
 	if p.failed {
-		return nil
+		return nil, nil
 	}
-	if compare := comparators[p.token().text]; compared && compare != nil && p.token().kind == tokenSymbol {
-		symbol := p.token().text
+	if symbol := p.token(); compared && isComparator(symbol) {
 		p.at++
-		right := p.operand()
-		if t := textTest(left, right, symbol); t != nil {
-			return t
-		}
-		return func(e *event.Event, vars *variable) bool { return compare(left.of(e, vars), right.of(e, vars)) }
+		return p.comparison(left, symbol.text, p.operand())
 	}
-	return func(e *event.Event, vars *variable) bool { return left.of(e, vars).truthy() }
+	return func(e *event.Event, vars *variable) bool { return left.of(e, vars).truthy() }, nil
+}
+
+func (p *simpleParser) comparison(left *operand, symbol string, right *operand) (test, *requirement) {
+	if p.failed {
+		return nil, nil
+	}
+	var must *requirement
+	if symbol == "==" {
+		must = cmp.Or(required(left, right), required(right, left))
+	}
+	if t := textTest(left, right, symbol); t != nil {
+		return t, must
+	}
+	compare := comparators[symbol]
+	return func(e *event.Event, vars *variable) bool { return compare(left.of(e, vars), right.of(e, vars)) }, must
 }
 
 // textTest is the comparison of a field of a row with text, the most frequent of all, on the raw JSON; nil for any other.
 func textTest(field, text *operand, symbol string) test {
 	row := field.path != nil && !field.variable && field.attribute == nil
-	if !row || text == nil || text.path != nil || text.literal.kind != kindText || symbol != "==" && symbol != "!=" {
+	if !row || text.path != nil || text.literal.kind != kindText || symbol != "==" && symbol != "!=" {
 		return nil
 	}
 	path, want, equal := field.path, text.literal.text, symbol == "=="
@@ -125,25 +138,28 @@ func textTest(field, text *operand, symbol string) test {
 	}
 }
 
-func (p *simpleParser) change() test {
+func (p *simpleParser) change() (test, *requirement) {
 	side, ours := changeSide[p.token().text]
 	if !ours {
 		p.failed = true
-		return nil
+		return nil, nil
 	}
 	field := p.tokens[p.at+2].value
 	p.at += 3
 	if side == "" {
 		p.need(")")
-		return func(e *event.Event, _ *variable) bool { return changed(e, field) }
+		return func(e *event.Event, _ *variable) bool { return changed(e, field) }, nil
 	}
 	p.need(",")
 	want := p.operand()
 	p.need(")")
-	path := operand{path: []string{"changes", field, side}}
+	if p.failed {
+		return nil, nil
+	}
+	path := &operand{path: []string{"changes", field, side}}
 	return func(e *event.Event, vars *variable) bool {
 		return changed(e, field) && path.of(e, vars).equal(want.of(e, vars))
-	}
+	}, required(path, want)
 }
 
 func changed(e *event.Event, field string) bool {

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"context"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -12,10 +11,10 @@ func Timeout(d time.Duration) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			outer := msg.Context()
-			ctx, cancel := context.WithTimeout(outer, d)
+			ctx := withTimeout(outer, d)
 			msg.SetContext(ctx)
 			defer func() {
-				cancel()
+				ctx.end()
 				msg.SetContext(outer)
 			}()
 			return next(msg)

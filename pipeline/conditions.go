@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // conditionErrorPause is the least time between two log lines about one observer's condition.
@@ -44,4 +45,18 @@ func (c *conditionCounter) count(matched bool, err error) {
 	default:
 		c.notMatched.Inc()
 	}
+}
+
+// skipped counts events that did not match and that the condition was not evaluated for.
+func (c *conditionCounter) skipped(events int64) { c.notMatched.Add(float64(events)) }
+
+// gatherer adds what the dispatcher skipped to the counters before they are read.
+type gatherer struct{ *Pipeline }
+
+// Gather implements prometheus.Gatherer.
+func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
+	if d := g.dispatcher.Load(); d != nil {
+		d.CountSkipped()
+	}
+	return g.registry.Gather()
 }

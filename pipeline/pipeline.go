@@ -13,6 +13,7 @@ import (
 	"github.com/fraiseql/observer/internal/admin"
 	"github.com/fraiseql/observer/internal/metrics"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/pipeline/dispatch"
 )
 
 // Options are what a [Pipeline] is built from. Plan and Log are required.
@@ -37,6 +38,7 @@ type Pipeline struct {
 	results    *middleware.Results // nil: nothing is cached
 
 	delivered, matched, deadLetters atomic.Int64
+	dispatcher                      atomic.Pointer[dispatch.Dispatcher] // of this term of leadership or the last
 }
 
 // New returns a Pipeline. It uses no network.
@@ -74,7 +76,7 @@ func (p *Pipeline) withAdmin(ctx context.Context, run func(context.Context) erro
 	if cfg.Listen == "" {
 		return run(ctx)
 	}
-	server, err := admin.Listen(admin.Config{Address: cfg.Listen, TokenEnv: cfg.TokenEnv, Gatherer: p.registry, Health: p.health, Log: p.log})
+	server, err := admin.Listen(admin.Config{Address: cfg.Listen, TokenEnv: cfg.TokenEnv, Gatherer: gatherer{p}, Health: p.health, Log: p.log})
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,8 @@ func (p *Pipeline) serve(ctx context.Context, w wiring) error {
 		return err
 	}
 	w.retryQueue.Avoid(dispatcher.Busy)
+	p.dispatcher.Store(dispatcher)
+	defer dispatcher.CountSkipped()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	routed, err := p.startRouter(ctx, dispatcher, w)
@@ -111,9 +113,16 @@ func (p *Pipeline) newDispatcher(ctx context.Context, w wiring) (*dispatch.Dispa
 		Log:        p.log,
 	}
 	for _, o := range p.plan.observers {
-		route := dispatch.Observer{Name: o.Name, Entity: o.Entity, Type: o.EventType, Unordered: o.Order == "none", Sequential: !perf.EnableConcurrent, Matched: p.conditionCounter(o.Name).count}
+		counter := p.conditionCounter(o.Name)
+		route := dispatch.Observer{
+			Name: o.Name, Entity: o.Entity, Type: o.EventType, Unordered: o.Order == "none", Sequential: !perf.EnableConcurrent,
+			Matched: counter.count, Skipped: counter.skipped,
+		}
 		if o.condition != nil {
 			route.Match = o.condition.Match
+		}
+		if path, text, ok := o.condition.Requires(); ok {
+			route.Requires = &dispatch.Requirement{Path: path, Text: text}
 		}
 		for _, a := range o.actions {
 			route.Actions = append(route.Actions, a.Name)

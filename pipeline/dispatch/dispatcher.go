@@ -46,8 +46,12 @@ type Observer struct {
 	Type   event.Type // "" is every type
 	// Match is the condition; nil matches every event. An error counts as no match.
 	Match func(*event.Event) (bool, error)
-	// Matched is called for each event whose entity and type fit.
+	// Requires is what an event must have for Match not to be false without an error; nil when nothing is known.
+	Requires *Requirement
+	// Matched is called for each event whose entity and type fit, but for those that [Dispatcher.CountSkipped] tells of.
 	Matched func(matched bool, err error)
+	// Skipped is told how many events more did not match because they have not what is required.
+	Skipped func(events int64)
 	// Unordered lets deliveries of one entity to one action overtake each other.
 	Unordered bool
 	// Sequential runs the actions one after the other, in their order.
@@ -218,25 +222,6 @@ func (d *Dispatcher) dispatch(ctx context.Context, msg *message.Message) {
 	w := newWork(msg, e)
 	w.settled = d.cfg.Settled
 	d.route(ctx, w, d.match(e))
-}
-
-// match returns the observers that want e.
-func (d *Dispatcher) match(e *event.Event) []*route {
-	var wanted []*route
-	for _, r := range d.index.find(e) {
-		ok, err := true, error(nil)
-		if r.Match != nil {
-			ok, err = r.Match(e)
-		}
-		ok = ok && err == nil
-		if r.Matched != nil {
-			r.Matched(ok, err)
-		}
-		if ok {
-			wanted = append(wanted, r)
-		}
-	}
-	return wanted
 }
 
 // route puts one delivery into the lane of each action; a sequential observer's later actions follow the first.

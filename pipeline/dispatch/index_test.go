@@ -23,7 +23,7 @@ func TestObserversOfOtherEntitiesAndTypesCostNothing(t *testing.T) {
 
 func TestAnIndexKeepsTheOrderOfTheFile(t *testing.T) {
 	list := func(x *index, e *event.Event) (names []string) {
-		for _, r := range x.find(e) {
+		for _, r := range (&Dispatcher{index: x}).match(e) {
 			names = append(names, r.Name)
 		}
 		return names
