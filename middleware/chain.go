@@ -14,6 +14,8 @@ import (
 //	recover      nothing that follows can end the process
 //	settle       outcome -> ack or nack
 //	metrics      counts the outcome
+//	dedup        skips what is done, and lets no two run at once; outside all that stores what failed, so that this is durable
+//	             before the lease ends
 //	dead letter  ends what failed for good
 //	retry        parks what may succeed later
 //	attempts     remembers the failure
@@ -28,7 +30,8 @@ type Chain struct {
 	Retry                  RetryConfig
 	Timeout                time.Duration // 0: the action bounds its attempts itself
 	Team                   []message.HandlerMiddleware
-	Held                   func() bool // whether this process may run actions; nil: always
+	Dedup                  message.HandlerMiddleware // nil: none
+	Held                   func() bool               // whether this process may run actions; nil: always
 
 	RetryQueue  RetryQueue
 	DeadLetters DeadLetters
@@ -42,10 +45,15 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		Recover(c.Log),
 		Settle(c.Log),
 		Metrics(c.Metrics, c.Observer, c.Action, c.Kind, c.OnFailure),
+	}
+	if c.Dedup != nil {
+		list = append(list, c.Dedup)
+	}
+	list = append(list,
 		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
 		Retry(c.Retry, c.RetryQueue, c.Log.With(slog.String("observer", c.Observer), slog.String("action", c.Action))),
 		Attempts,
-	}
+	)
 	if len(c.Team) > 0 {
 		list = append(list, Recover(c.Log))
 		for _, m := range c.Team {
