@@ -23,11 +23,12 @@ const (
 	poll     = 5 * time.Millisecond
 )
 
-// Run runs the suite against a store. forget makes the store lose everything, as FLUSHALL does; no other test may use it at
-// the same time, so the caller does not run in parallel.
-func Run(t *testing.T, store middleware.DedupStore, forget func(*testing.T)) {
+// Run runs the suite against a store and another opening of it, as another process has. forget makes the store lose
+// everything, as FLUSHALL does; no other test may use it at the same time, so the caller does not run in parallel.
+func Run(t *testing.T, store, other middleware.DedupStore, forget func(*testing.T)) {
 	t.Helper()
 	t.Run("what the store has lost is free, and its owner gets it back", func(t *testing.T) { loses(t, rig{t, store}, forget) })
+	t.Run("of two owners that race exactly one wins", func(t *testing.T) { race(t, store, other) })
 	for name, test := range map[string]func(*testing.T, rig){
 		"a claim is busy for others until it is released":         released,
 		"what is confirmed is done":                               done,
@@ -40,7 +41,6 @@ func Run(t *testing.T, store middleware.DedupStore, forget func(*testing.T)) {
 		"a replay passes what is done and waits for what is held": replays,
 		"an earlier generation is done with a later one":          earlier,
 		"keys that differ in one part differ":                     keys,
-		"of owners that race exactly one wins":                    race,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -241,19 +241,24 @@ func keys(t *testing.T, r rig) {
 	}
 }
 
-// race lets owners claim the same thousand deliveries in the same order, many at a time.
-func race(t *testing.T, r rig) {
+// race lets two owners claim the same thousand deliveries, many at a time, in opposite orders.
+func race(t *testing.T, stores ...middleware.DedupStore) {
 	t.Helper()
-	const claims, owners, lanes = 1000, 2, 16
+	const claims, lanes = 1000, 16
 	event := rand.Text()
 	won := make([]atomic.Int32, claims)
+	errs := make([]error, len(stores)*lanes)
 	var all sync.WaitGroup
-	errs := make([]error, owners*lanes)
-	for n := range owners * lanes {
+	for n := range errs {
+		owner, lane := n/lanes, n%lanes
 		all.Go(func() {
-			for i := n % lanes; i < claims; i += lanes {
+			for step := lane; step < claims; step += lanes {
+				i := step
+				if owner == 1 {
+					i = claims - 1 - step
+				}
 				key := middleware.DedupKey{Event: event + strconv.Itoa(i), Observer: "o", Action: "a"}
-				result, err := r.store.Claim(t.Context(), key, "owner "+strconv.Itoa(n/lanes), long)
+				result, err := stores[owner].Claim(t.Context(), key, "owner "+strconv.Itoa(owner), long)
 				errs[n] = errors.Join(errs[n], err)
 				if result == middleware.Claimed && err == nil {
 					won[i].Add(1)

@@ -15,7 +15,7 @@ import (
 
 func TestDedupStore(t *testing.T) {
 	var store memory.Dedup
-	deduptest.Run(t, &store, func(*testing.T) { store.Forget() })
+	deduptest.Run(t, &store, &store, func(*testing.T) { store.Forget() })
 }
 
 func TestDedupForgetsWhatHasExpired(t *testing.T) {

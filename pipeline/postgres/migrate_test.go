@@ -108,8 +108,8 @@ func TestSchemaCurrentSaysWhatToRun(t *testing.T) {
 	require.NoError(t, Migrate(t.Context(), pool, discard))
 	require.NoError(t, SchemaCurrent(t.Context(), pool))
 
-	execSQL(t, pool, `delete from core.tb_observer_schema_version where version_id = 3`)
-	require.ErrorContains(t, SchemaCurrent(t.Context(), pool), "they have version 2, this program needs 3; run: observer migrate")
+	execSQL(t, pool, `delete from core.tb_observer_schema_version where version_id = 4`)
+	require.ErrorContains(t, SchemaCurrent(t.Context(), pool), "they have version 3, this program needs 4; run: observer migrate")
 }
 
 // TestPrintedMigrationsEqualMigrate runs the printed SQL with psql, as a DBA would.
