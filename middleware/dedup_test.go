@@ -22,11 +22,12 @@ import (
 
 // dedupStore remembers the steps in order and answers what it is told to.
 type dedupStore struct {
-	claim   middleware.ClaimResult
-	others  bool // another holds every lease
-	err     error
-	took    time.Duration
+	claim  middleware.ClaimResult
+	others bool // another holds every lease
+	took   time.Duration
+
 	mu      sync.Mutex // guards what follows
+	err     error
 	steps   []string
 	owners  []string
 	expires time.Time
@@ -45,14 +46,18 @@ func (s *dedupStore) step(ctx context.Context, name string, key middleware.Dedup
 }
 
 func (s *dedupStore) Claim(ctx context.Context, key middleware.DedupKey, owner string, lease time.Duration) (middleware.ClaimResult, error) {
+	s.mu.Lock()
 	s.expires = time.Now().Add(lease)
+	s.mu.Unlock()
 	return s.claim, s.step(ctx, "claim", key, owner)
 }
 
 func (s *dedupStore) Renew(ctx context.Context, key middleware.DedupKey, owner string, lease time.Duration) (bool, error) {
+	s.mu.Lock()
 	if s.err == nil && time.Now().Before(s.expires) {
 		s.expires = time.Now().Add(lease)
 	}
+	s.mu.Unlock()
 	return !s.others, s.step(ctx, "renew", key, owner)
 }
 
@@ -62,6 +67,18 @@ func (s *dedupStore) Confirm(ctx context.Context, key middleware.DedupKey, owner
 
 func (s *dedupStore) Release(ctx context.Context, key middleware.DedupKey, owner string) error {
 	return s.step(ctx, "release", key, owner)
+}
+
+func (s *dedupStore) leased() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.expires)
+}
+
+func (s *dedupStore) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
 }
 
 // Park and Put are steps too, so that their order among the others shows.
@@ -100,7 +117,7 @@ func TestOutcomesOfADeduplicatedDelivery(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	for name, tc := range map[string]struct {
-		store  dedupStore
+		store  *dedupStore // nil: one that has nothing against it
 		action error
 		parks  error // of the stores for what failed
 		runs   bool
@@ -114,10 +131,10 @@ func TestOutcomesOfADeduplicatedDelivery(t *testing.T) {
 			runs: true, steps: []string{"claim", "confirm"}, result: "success", counts: [3]int64{1, 0, 0},
 		},
 		"what is done is skipped and acked": {
-			store: dedupStore{claim: middleware.ClaimDone}, steps: []string{"claim"}, result: "duplicate", counts: [3]int64{1, 1, 0},
+			store: &dedupStore{claim: middleware.ClaimDone}, steps: []string{"claim"}, result: "duplicate", counts: [3]int64{1, 1, 0},
 		},
 		"what another holds comes back": {
-			store: dedupStore{claim: middleware.ClaimBusy}, nack: event.ErrBusy, steps: []string{"claim"}, result: "busy", counts: [3]int64{1, 0, 0},
+			store: &dedupStore{claim: middleware.ClaimBusy}, nack: event.ErrBusy, steps: []string{"claim"}, result: "busy", counts: [3]int64{1, 0, 0},
 		},
 		"a failure that is parked ends the lease": {
 			action: boom, runs: true, steps: []string{"claim", "release"}, result: "parked", counts: [3]int64{1, 0, 0},
@@ -129,21 +146,25 @@ func TestOutcomesOfADeduplicatedDelivery(t *testing.T) {
 			action: boom, parks: errors.New("away"), nack: boom, runs: true, steps: []string{"claim", "release"}, result: "error", counts: [3]int64{1, 0, 0},
 		},
 		"a store that is away lets everything through, and says so": {
-			store: dedupStore{err: errors.New("connection refused")}, runs: true, steps: []string{"claim", "confirm"}, result: "success", counts: [3]int64{0, 0, 2},
+			store: &dedupStore{err: errors.New("connection refused")}, runs: true, steps: []string{"claim", "confirm"}, result: "success", counts: [3]int64{0, 0, 2},
 			logs: `level=WARN msg="deliveries are not deduplicated" error="connection refused"`,
 		},
 		"a failure while the store is away stays a failure": {
-			store: dedupStore{err: errors.New("away")}, action: boom, runs: true, steps: []string{"claim", "release"}, result: "parked", counts: [3]int64{0, 0, 2},
+			store: &dedupStore{err: errors.New("away")}, action: boom, runs: true, steps: []string{"claim", "release"}, result: "parked", counts: [3]int64{0, 0, 2},
 		},
 		"a lease that was lost is told": {
-			store: dedupStore{others: true}, runs: true, steps: []string{"claim", "confirm"}, result: "success", counts: [3]int64{1, 0, 0},
+			store: &dedupStore{others: true}, runs: true, steps: []string{"claim", "confirm"}, result: "success", counts: [3]int64{1, 0, 0},
 			logs: `msg="a delivery outlived its lease and may have run twice" event_id=e observer=o action=a`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newDedupRig()
-			r.dedup.claim, r.dedup.others, r.dedup.err = tc.store.claim, tc.store.others, tc.store.err
+			store := tc.store
+			if store == nil {
+				store = &dedupStore{}
+			}
+			r.use(store)
 			r.stores.err = tc.parks
 			ran := false
 			err := r.run(t.Context(), 0, func(*message.Message) ([]*message.Message, error) {
@@ -152,13 +173,13 @@ func TestOutcomesOfADeduplicatedDelivery(t *testing.T) {
 			})
 			require.ErrorIs(t, err, tc.nack)
 			require.Equal(t, tc.runs, ran)
-			require.Equal(t, tc.steps, r.dedup.steps)
-			require.Len(t, slices.Compact(r.dedup.owners), 1, "one owner")
-			require.Equal(t, middleware.DedupKey{Event: "e", Observer: "o", Action: "a"}, r.dedup.record)
+			require.Equal(t, tc.steps, store.steps)
+			require.Len(t, slices.Compact(store.owners), 1, "one owner")
+			require.Equal(t, middleware.DedupKey{Event: "e", Observer: "o", Action: "a"}, store.record)
 			require.InDelta(t, 1, testutil.ToFloat64(r.metrics.Actions.WithLabelValues("o", "a", "test", tc.result)), 0)
 			require.Equal(t, tc.counts, [3]int64{r.counts.Checks.Load(), r.counts.Duplicates.Load(), r.counts.Errors.Load()})
 			require.Contains(t, r.log.String(), tc.logs)
-			if tc.logs == "" && tc.store.err == nil {
+			if tc.logs == "" && store.err == nil {
 				require.Empty(t, r.log.String())
 			}
 		})
@@ -182,7 +203,7 @@ func TestALeaseIsRenewedWhileItsActionRuns(t *testing.T) {
 		require.NoError(t, r.run(t.Context(), 0, func(*message.Message) ([]*message.Message, error) {
 			for range 100 {
 				time.Sleep(attempt / 10) //nolint:forbidigo // of the bubble's clock
-				require.True(t, time.Now().Before(r.dedup.expires), "it never expires")
+				require.True(t, r.dedup.leased(), "it never expires")
 			}
 			return nil, nil
 		}))
@@ -235,9 +256,9 @@ func TestARenewalThatFailsIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newDedupRig()
 		require.NoError(t, r.run(t.Context(), 0, func(*message.Message) ([]*message.Message, error) {
-			r.dedup.err = errors.New("away")
+			r.dedup.fail(errors.New("away"))
 			time.Sleep(attempt + 10*time.Millisecond) //nolint:forbidigo // of the bubble's clock
-			r.dedup.err = nil
+			r.dedup.fail(nil)
 			time.Sleep(attempt / 2) //nolint:forbidigo // of the bubble's clock
 			return nil, nil
 		}))
