@@ -12,7 +12,6 @@ var (
 		"transport.transport":        {"nats", "redis"},
 		"transport.run_bridge":       {"true"},
 		"transport.run_executors":    {"false"},
-		"performance.enable_dedup":   {"true"},
 		"performance.enable_caching": {"true"},
 		"observers.on_retry":         {"hold"},
 	}
@@ -47,6 +46,7 @@ func (d *decoder) warnUnused() {
 			used = append(used, usedKeys[a.Type]...)
 		}
 	}
+	used = append(used, d.dedupKeys()...)
 	warned := map[string]bool{}
 	for _, s := range d.cfg.values.list {
 		table := outside(s.key)
@@ -62,6 +62,17 @@ func (d *decoder) warnUnused() {
 		}
 		warned[table] = true
 	}
+}
+
+// dedupKeys are those that deduplication reads: of the server only where its address is set.
+func (d *decoder) dedupKeys() []string {
+	switch {
+	case !d.cfg.Performance.EnableDedup:
+		return nil
+	case d.cfg.Explicit("redis.url"):
+		return append(slices.Clone(usedKeys["cache"]), "redis.dedup_window_secs")
+	}
+	return []string{"redis.dedup_window_secs"}
 }
 
 // except names the keys of a table that are used.

@@ -31,6 +31,7 @@ type wiring struct {
 	retryQueue  middleware.RetryQueue
 	deadLetters middleware.DeadLetters
 	held        func() bool // nil: always
+	dedup       *dedup      // nil: none
 }
 
 // serve connects the sources to the actions and runs until ctx ends, or a source does, and all that was begun has
@@ -153,8 +154,17 @@ func (p *Pipeline) chain(o observer, a action, w wiring) middleware.Chain {
 	return middleware.Chain{
 		Observer: o.Name, Action: a.Name, Kind: a.Type,
 		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Timeout: p.timeout(a), Team: team, Held: w.held,
+		Dedup:      w.dedup.around(p.attempt(a)),
 		RetryQueue: w.retryQueue, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
 	}
+}
+
+// attempt is how long one attempt of an action takes at most.
+func (p *Pipeline) attempt(a action) time.Duration {
+	if bounded, ok := a.run.(interface{ Timeout() time.Duration }); ok {
+		return bounded.Timeout()
+	}
+	return p.plan.attemptTimeout()
 }
 
 // timeout is 0 for an action that keeps a time of its own.
