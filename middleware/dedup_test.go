@@ -177,7 +177,8 @@ func TestOutcomesOfADeduplicatedDelivery(t *testing.T) {
 			require.Len(t, slices.Compact(store.owners), 1, "one owner")
 			require.Equal(t, middleware.DedupKey{Event: "e", Observer: "o", Action: "a"}, store.record)
 			require.InDelta(t, 1, testutil.ToFloat64(r.metrics.Actions.WithLabelValues("o", "a", "test", tc.result)), 0)
-			require.Equal(t, tc.counts, [3]int64{r.counts.Checks.Load(), r.counts.Duplicates.Load(), r.counts.Errors.Load()})
+			counts := [3]int64{r.counts.Checks.Load(), r.counts.Duplicates.Load(), r.counts.Errors.Load()}
+			require.Equal(t, tc.counts, counts)
 			require.Contains(t, r.log.String(), tc.logs)
 			if tc.logs == "" && store.err == nil {
 				require.Empty(t, r.log.String())

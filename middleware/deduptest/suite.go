@@ -85,15 +85,15 @@ func (r rig) release(key middleware.DedupKey, owner string) {
 	require.NoError(r.t, r.store.Release(r.t.Context(), key, owner))
 }
 
-// claimWhenFree claims again and again, and returns how long it took.
-func (r rig) claimWhenFree(key middleware.DedupKey, owner string) time.Duration {
+// takeOver claims for b again and again, and returns how long it took.
+func (r rig) takeOver(key middleware.DedupKey) time.Duration {
 	r.t.Helper()
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
-	for r.claim(key, owner, long) != middleware.Claimed {
+	for r.claim(key, "b", long) != middleware.Claimed {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -158,7 +158,7 @@ func expires(t *testing.T, r rig) {
 	t.Helper()
 	key := newKey()
 	require.Equal(t, middleware.Claimed, r.claim(key, "a", short))
-	r.claimWhenFree(key, "b")
+	r.takeOver(key)
 	require.Equal(t, middleware.ClaimBusy, r.claim(key, "a", long))
 }
 
@@ -167,7 +167,7 @@ func renewed(t *testing.T, r rig) {
 	key := newKey()
 	require.Equal(t, middleware.Claimed, r.claim(key, "a", long))
 	require.True(t, r.renew(key, "a", 4*short))
-	require.Greater(t, r.claimWhenFree(key, "b"), 2*short, "the renewal counts from its own time")
+	require.Greater(t, r.takeOver(key), 2*short, "the renewal counts from its own time")
 }
 
 func forgotten(t *testing.T, r rig) {
@@ -175,7 +175,7 @@ func forgotten(t *testing.T, r rig) {
 	key := newKey()
 	require.Equal(t, middleware.Claimed, r.claim(key, "a", long))
 	require.True(t, r.confirm(key, "a", short))
-	r.claimWhenFree(key, "b")
+	r.takeOver(key)
 }
 
 func owned(t *testing.T, r rig) {
@@ -192,7 +192,7 @@ func lost(t *testing.T, r rig) {
 	t.Helper()
 	key := newKey()
 	require.Equal(t, middleware.Claimed, r.claim(key, "a", short))
-	r.claimWhenFree(key, "b")
+	r.takeOver(key)
 	require.False(t, r.confirm(key, "a", long), "b may run it a second time")
 	require.Equal(t, middleware.ClaimDone, r.claim(key, "c", long))
 	require.False(t, r.renew(key, "b", long))
@@ -222,7 +222,7 @@ func earlier(t *testing.T, r rig) {
 	tenth := key
 	key.Generation, tenth.Generation = 9, 10
 	require.Equal(t, middleware.Claimed, r.claim(key, "a", short))
-	r.claimWhenFree(tenth, "b")
+	r.takeOver(tenth)
 	require.False(t, r.confirm(key, "a", long), "the later one keeps its lease")
 	require.Equal(t, middleware.ClaimBusy, r.claim(tenth, "c", long))
 	require.True(t, r.confirm(tenth, "b", long))
