@@ -46,7 +46,7 @@ type Transport struct {
 
 // Performance is the [performance] table.
 type Performance struct {
-	EnableDedup           bool          `toml:"enable_dedup" default:"false" env:"FRAISEQL_ENABLE_DEDUP" doc:"recognise deliveries that were done already"`
+	EnableDedup           bool          `toml:"enable_dedup" default:"false" env:"FRAISEQL_ENABLE_DEDUP" doc:"recognise deliveries that were done already; the record is in Redis where redis.url is set, else in the transport"`
 	EnableCaching         bool          `toml:"enable_caching" default:"false" env:"FRAISEQL_ENABLE_CACHING" doc:"skip cacheable actions whose identical request succeeded lately"`
 	EnableConcurrent      bool          `toml:"enable_concurrent" default:"true" env:"FRAISEQL_ENABLE_CONCURRENT" doc:"run the actions of one event at the same time; false: in file order"`
 	MaxConcurrentActions  int           `toml:"max_concurrent_actions" default:"10" min:"1" max:"1000" env:"FRAISEQL_MAX_CONCURRENT_ACTIONS" doc:"actions of one event that run at the same time"`

@@ -9,10 +9,9 @@ import (
 // one of these deletes its line.
 var (
 	notYetValues = map[string][]string{
-		"transport.transport":      {"nats", "redis"},
-		"transport.run_bridge":     {"true"},
-		"transport.run_executors":  {"false"},
-		"performance.enable_dedup": {"true"},
+		"transport.transport":     {"nats", "redis"},
+		"transport.run_bridge":    {"true"},
+		"transport.run_executors": {"false"},
 	}
 	notYetKeys = map[string][]string{} // of an action, by its type
 )
@@ -46,6 +45,7 @@ func (d *decoder) warnUnused() {
 			used = append(used, usedKeys[a.Type]...)
 		}
 	}
+	used = append(used, d.dedupKeys()...)
 	warned := map[string]bool{}
 	for _, s := range d.cfg.values.list {
 		table := outside(s.key)
@@ -61,6 +61,17 @@ func (d *decoder) warnUnused() {
 		}
 		warned[table] = true
 	}
+}
+
+// dedupKeys are those that deduplication reads: of the server only where its address is set.
+func (d *decoder) dedupKeys() []string {
+	switch {
+	case !d.cfg.Performance.EnableDedup:
+		return nil
+	case d.cfg.Explicit("redis.url"):
+		return append(slices.Clone(usedKeys["cache"]), "redis.dedup_window_secs")
+	}
+	return []string{"redis.dedup_window_secs"}
 }
 
 // except names the keys of a table that are used.

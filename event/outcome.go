@@ -15,11 +15,13 @@ var (
 	ErrDeadLettered = errors.New("dead-lettered")
 	// ErrDropped says that the delivery failed for good and, as its observer asks for, was only logged.
 	ErrDropped = errors.New("dropped")
+	// ErrDuplicate says that the delivery was done before, so that its action did not run again.
+	ErrDuplicate = errors.New("done before")
 )
 
 // Settled reports whether a delivery with this outcome needs nothing more: it succeeded, or what is left of it is stored.
 func Settled(err error) bool {
-	return err == nil || errors.Is(err, ErrParked) || errors.Is(err, ErrDeadLettered) || errors.Is(err, ErrDropped)
+	return err == nil || errors.Is(err, ErrParked) || errors.Is(err, ErrDeadLettered) || errors.Is(err, ErrDropped) || errors.Is(err, ErrDuplicate)
 }
 
 type permanentError struct{ err error }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	breakerTrips = 10              // failures in a row that open a breaker
-	breakerPause = 2 * time.Second // how long it stays open before one attempt is let through
+	endpointTrips = 10              // failures in a row that open a breaker
+	endpointPause = 2 * time.Second // how long it stays open before one attempt is let through
 )
 
 // Endpoint is what actions reach, such as one HTTP server, with its circuit breaker: after ten failures in a row it is taken
@@ -27,8 +27,8 @@ type Endpoint struct {
 // NewEndpoint returns an endpoint. changed, which may be nil, is told when its breaker opens and closes.
 func NewEndpoint(name string, changed func(open bool)) *Endpoint {
 	return &Endpoint{name, gobreaker.NewCircuitBreaker[[]*message.Message](gobreaker.Settings{
-		Name: name, Timeout: breakerPause, MaxRequests: 1,
-		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerTrips },
+		Name: name, Timeout: endpointPause, MaxRequests: 1,
+		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= endpointTrips },
 		IsSuccessful: func(err error) bool { return err == nil || event.IsPermanent(err) }, // a refusal is an answer
 		IsExcluded:   func(err error) bool { return errors.Is(err, event.ErrBusy) || errors.Is(err, context.Canceled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
@@ -52,7 +52,7 @@ func Breaker(e *Endpoint) message.HandlerMiddleware {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			msgs, err := e.breaker.Execute(func() ([]*message.Message, error) { return next(msg) })
 			if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-				return nil, event.Defer(fmt.Errorf("%s fails again and again: it is asked every %s whether it works", e.name, breakerPause), breakerPause)
+				return nil, event.Defer(fmt.Errorf("%s fails again and again: it is asked every %s whether it works", e.name, endpointPause), endpointPause)
 			}
 			return msgs, err
 		}

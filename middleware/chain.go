@@ -14,6 +14,8 @@ import (
 //	recover      nothing that follows can end the process
 //	settle       outcome -> ack or nack
 //	metrics      counts the outcome
+//	dedup        skips what is done, and lets no two run at once; outside all that stores what failed, so that this is durable
+//	             before the lease ends
 //	dead letter  ends what failed for good
 //	cache        skips what succeeded lately, where the action is cacheable
 //	retry        parks what may succeed later
@@ -31,9 +33,10 @@ type Chain struct {
 	Hold                   bool          // whether a parked delivery holds the later ones of its lane
 	Timeout                time.Duration // 0: the action bounds its attempts itself
 	Team                   []message.HandlerMiddleware
-	Endpoint               *Endpoint   // what the action reaches, shared by all actions that do; nil: nothing
-	Held                   func() bool // whether this process may run actions; nil: always
-	CacheKey               CacheKey    // nil: the action is not cacheable
+	Endpoint               *Endpoint                 // what the action reaches, shared by all actions that do; nil: nothing
+	Held                   func() bool               // whether this process may run actions; nil: always
+	Dedup                  message.HandlerMiddleware // nil: none
+	CacheKey               CacheKey                  // nil: the action is not cacheable
 
 	RetryQueue  RetryQueue
 	DeadLetters DeadLetters
@@ -48,8 +51,13 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		Recover(c.Log),
 		Settle(c.Log),
 		Metrics(c.Metrics, c.Observer, c.Action, c.Kind, c.OnFailure),
-		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
 	}
+	if c.Dedup != nil {
+		list = append(list, c.Dedup)
+	}
+	list = append(list,
+		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
+	)
 	if c.CacheKey != nil {
 		list = append(list, Cache(c.Results, c.CacheKey))
 	}

@@ -15,7 +15,7 @@ import (
 func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) message.HandlerMiddleware {
 	results := map[string]prometheus.Counter{}
 	success := m.Actions.WithLabelValues(observer, action, kind, "success")
-	for _, r := range []string{"parked", "dead_letter", "dropped", "busy", "error"} {
+	for _, r := range []string{"parked", "dead_letter", "dropped", "busy", "duplicate", "error"} {
 		results[r] = m.Actions.WithLabelValues(observer, action, kind, r)
 	}
 	took := m.ActionDuration.WithLabelValues(kind)
@@ -23,6 +23,10 @@ func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) me
 		return func(msg *message.Message) ([]*message.Message, error) {
 			start := time.Now()
 			msgs, err := next(msg)
+			if errors.Is(err, event.ErrDuplicate) {
+				results["duplicate"].Inc() // no attempt was made
+				return msgs, err
+			}
 			took.Observe(time.Since(start).Seconds())
 			if err == nil {
 				success.Inc()

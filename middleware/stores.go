@@ -30,3 +30,41 @@ type ResultStore interface {
 	// Put remembers key for ttl from now.
 	Put(ctx context.Context, key string, ttl time.Duration) error
 }
+
+// DedupStore remembers which deliveries run and which are done. Each method is one atomic step, safe from many processes at
+// once, and harmless when it is repeated with the same owner. What has expired is as if it had never been. An error says
+// that the step may or may not have been taken.
+type DedupStore interface {
+	// Claim asks for the right to run a delivery. The answer is Claimed when nobody holds it and this generation or a later
+	// one is not done; owner holds it then for the time of the lease. An earlier generation that is done does not stand
+	// in the way of a replay; one that is held does.
+	Claim(ctx context.Context, key DedupKey, owner string, lease time.Duration) (ClaimResult, error)
+	// Renew makes owner's lease last for the given time from now. What the store has lost is taken again. It returns false, and
+	// changes nothing, when another holds the delivery or it is done.
+	Renew(ctx context.Context, key DedupKey, owner string, lease time.Duration) (held bool, err error)
+	// Confirm records for the length of window that the delivery is done, whoever holds it: that it was done is a fact. A later
+	// generation's record stays. It returns false when another has held the delivery since, which means that it may have
+	// run twice.
+	Confirm(ctx context.Context, key DedupKey, owner string, window time.Duration) (held bool, err error)
+	// Release ends owner's lease, if owner still holds it, so that the next Claim need not wait until it expires.
+	Release(ctx context.Context, key DedupKey, owner string) error
+}
+
+// DedupKey names a delivery. There is one record for all its generations.
+type DedupKey struct {
+	Event, Observer, Action string
+	Generation              int
+}
+
+// String returns the key without its generation, as it stands in Redis.
+func (k DedupKey) String() string { return "event:" + k.Event + ":" + k.Observer + ":" + k.Action }
+
+// ClaimResult is the answer of DedupStore.Claim.
+type ClaimResult int
+
+// The three answers.
+const (
+	Claimed   ClaimResult = iota // the caller holds the lease
+	ClaimBusy                    // another holds it: come back later
+	ClaimDone                    // nothing is left to do
+)

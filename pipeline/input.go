@@ -13,6 +13,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/memory"
 	"github.com/fraiseql/observer/pipeline/window"
 )
@@ -56,6 +57,10 @@ func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Sum
 	if err != nil {
 		return Summary{}, err
 	}
+	dedup, err := p.openDedup(ctx, func() (middleware.DedupStore, func()) { return &memory.Dedup{}, func() {} })
+	if err != nil {
+		return Summary{}, err
+	}
 	running, finish := context.WithCancel(ctx)
 	defer finish()
 	count, readErr := 0, error(nil)
@@ -69,9 +74,10 @@ func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Sum
 	err = p.withResults(func() error {
 		return p.serve(running, wiring{
 			sources:    []source{{topic, events}, {"retries", parked}},
-			retryQueue: retries, deadLetters: dead,
+			retryQueue: retries, deadLetters: dead, dedup: dedup,
 		})
 	})
+	err = errors.Join(err, dedup.close())
 	finish()
 	<-feeder
 	if err == nil && readErr == nil && ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fraiseql/observer/internal/outage"
+	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/postgres"
 	"github.com/fraiseql/observer/pipeline/window"
 )
@@ -166,7 +167,15 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	if err != nil {
 		return err
 	}
+	dedup, err := p.openDedup(ctx, func() (middleware.DedupStore, func()) {
+		store := postgres.NewDedup(pool, cfg.ListenerName)
+		return store, store.Close
+	})
+	if err != nil {
+		return err
+	}
 	var beside sync.WaitGroup
+	beside.Go(func() { postgres.RunDedupCleanup(ctx, pool, p.log) }) // also of what was left before deduplication was turned off
 	beside.Go(func() { p.report(ctx, figuresOf(reader, queue, dead)) })
 	beside.Go(func() { p.watchReading(ctx, reader, lease) })
 	beside.Go(func() {
@@ -181,11 +190,11 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	})
 	err = p.serve(ctx, wiring{
 		sources:    []source{{"*", events}, {"retries", parked}},
-		retryQueue: queue, deadLetters: dead, held: lease.Held,
+		retryQueue: queue, deadLetters: dead, held: lease.Held, dedup: dedup,
 	})
 	cancel()
 	beside.Wait()
-	return err
+	return errors.Join(err, dedup.close())
 }
 
 func figuresOf(reader *postgres.Reader, queue *postgres.RetryQueue, dead *postgres.DeadLetters) func(context.Context) (figures, error) {

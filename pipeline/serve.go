@@ -31,6 +31,7 @@ type wiring struct {
 	retryQueue  retryQueue
 	deadLetters middleware.DeadLetters
 	held        func() bool // nil: always
+	dedup       *dedup      // nil: none
 }
 
 // retryQueue is the retry queue of a transport, which is one of the sources as well.
@@ -179,9 +180,17 @@ func (p *Pipeline) chain(o observer, a action, w wiring, d *dispatch.Dispatcher)
 	return middleware.Chain{
 		Observer: o.Name, Action: a.Name, Kind: a.Type,
 		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Hold: o.OnRetry == "hold", Timeout: p.timeout(a), Team: team, Held: w.held, Endpoint: p.endpoints[endpointName(a)],
-		CacheKey: p.cacheKey(a), Results: p.results,
+		Dedup: w.dedup.around(p.attempt(a)), CacheKey: p.cacheKey(a), Results: p.results,
 		RetryQueue: announced{w.retryQueue, d}, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
 	}
+}
+
+// attempt is how long one attempt of an action takes at most.
+func (p *Pipeline) attempt(a action) time.Duration {
+	if bounded, ok := a.run.(interface{ Timeout() time.Duration }); ok {
+		return bounded.Timeout()
+	}
+	return p.plan.attemptTimeout()
 }
 
 // timeout is 0 for an action that keeps a time of its own.

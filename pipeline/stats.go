@@ -50,7 +50,8 @@ func (p *Pipeline) report(ctx context.Context, ask func(context.Context) (figure
 		due := time.Since(logged) > logEvery-statsEvery/2
 		if due || p.log.Enabled(ctx, slog.LevelDebug) {
 			p.log.Info("metrics", slog.Int64("backlog_size", p.stats.backlog.Load()), slog.Float64("backlog_age_seconds", math.Float64frombits(p.stats.age.Load())),
-				slog.Int64("parked_deliveries", p.stats.parked.Load()), slog.Int64("dead_letters", p.stats.dead.Load()), slog.Float64("cache_hit_rate", p.cache.HitRate()), slog.Int64("delivered", p.delivered.Load()))
+				slog.Int64("parked_deliveries", p.stats.parked.Load()), slog.Int64("dead_letters", p.stats.dead.Load()), slog.Int64("delivered", p.delivered.Load()),
+				slog.Float64("cache_hit_rate", p.cache.HitRate()), slog.Float64("dedup_hit_rate", p.metrics.Dedup.HitRate()))
 		}
 		if due {
 			logged = time.Now()

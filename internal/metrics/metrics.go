@@ -13,7 +13,7 @@ type Metrics struct {
 	EventsProcessed *prometheus.CounterVec   // observer, result: matched | not_matched | condition_error
 	EventLatency    prometheus.Histogram     // change made -> all its actions done
 	ConditionErrors *prometheus.CounterVec   // observer
-	Actions         *prometheus.CounterVec   // observer, action, type, result: success | parked | dead_letter | dropped | busy | error
+	Actions         *prometheus.CounterVec   // observer, action, type, result: success | parked | dead_letter | dropped | busy | duplicate | error
 	ActionDuration  *prometheus.HistogramVec // type
 	Retries         prometheus.Counter
 	DeadLetters     prometheus.Counter
@@ -21,6 +21,7 @@ type Metrics struct {
 	Spilled         prometheus.Counter
 	BreakerOpen     *prometheus.GaugeVec // endpoint
 	Leader          prometheus.Gauge
+	Dedup           Dedup
 }
 
 // New registers the collectors with reg.
@@ -48,6 +49,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		Leader:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "leader", Help: "1 while this process reads the change log, 0 while it stands by."}),
 	}
 	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Alerts, m.Spilled, m.BreakerOpen, m.Leader)
+	m.Dedup.register(reg)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -25,7 +25,7 @@ func GrantWorker(ctx context.Context, db DB, role string) error {
 	return grant(ctx, db, role, []string{
 		`grant usage on schema core, public to %s`,
 		`grant select, insert, update, delete on core.tb_entity_change_log to %s`,
-		`grant select, insert, update, delete on public.tb_observer_checkpoint, core.tb_observer_lease, core.tb_observer_retry, core.tb_observer_dead_letter to %s`,
+		`grant select, insert, update, delete on public.tb_observer_checkpoint, core.tb_observer_lease, core.tb_observer_retry, core.tb_observer_dead_letter, core.tb_observer_dedup to %s`,
 		`grant select on core.tb_observer_schema_version to %s`,
 		`grant execute on function core.emit_event(text, jsonb, text), core.fn_observer_ensure_wake(text, boolean) to %s`,
 	})

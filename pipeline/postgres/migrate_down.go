@@ -49,6 +49,7 @@ begin
     drop table if exists core.tb_observer_lease;
     drop table if exists core.tb_observer_retry;
     drop table if exists core.tb_observer_dead_letter;
+    drop table if exists core.tb_observer_dedup;
     drop table if exists core.tb_observer_schema_version;
     drop index if exists core.idx_entity_change_log_tx;
     if obj_description(to_regclass('core.tb_entity_change_log'), 'pg_class') = 'created by observer migrate' then

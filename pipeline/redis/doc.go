@@ -1,2 +1,3 @@
-// Package redis holds what is kept in the operator's Redis.
+// Package redis keeps in Redis what the processes of an observer share: the record of finished deliveries ([Dedup]) and the
+// results of actions ([Cache]).
 package redis
