@@ -1,25 +1,43 @@
 package event
 
-import (
-	"encoding/json"
-	"sync"
-
-	"github.com/tidwall/gjson"
-)
-
-type field struct{ key, raw string }
+import "encoding/json"
 
 // Diff returns {field: {"old", "new"}} for the fields of two row images that are not the same text, nil when either is no
 // JSON object. Both are expected as Postgres prints jsonb, so equal values are equal text.
 func Diff(before, after json.RawMessage) json.RawMessage {
-	lists, _ := scratch.Get().(*[2][]field)
-	defer release(lists)
-	was, ok := fields(lists[0], before)
-	is, ok2 := fields(lists[1], after)
-	lists[0], lists[1] = was, is
+	was, ok := membersOf(textOf(before))
+	is, ok2 := membersOf(textOf(after))
 	if !ok || !ok2 {
 		return nil
 	}
+	if changes, same := diffInStep(was, is); same {
+		return changes
+	}
+	return diffByKey(fields(was), fields(is))
+}
+
+// diffInStep walks through both at once. Two images of one table have the same keys in the same order; it reports false
+// where these have not.
+func diffInStep(was, is members) (changes json.RawMessage, same bool) {
+	b := append(make([]byte, 0, 128), '{')
+	for {
+		f, more := is.next()
+		if more && was.skip(is.last()) {
+			continue
+		}
+		old, had := was.next()
+		switch {
+		case more != had || old.key != f.key:
+			return nil, false
+		case !more:
+			return append(b, '}'), true
+		case old.raw != f.raw:
+			b = appendChange(b, f.key, old.raw, f.raw)
+		}
+	}
+}
+
+func diffByKey(was, is []field) json.RawMessage {
 	b := append(make([]byte, 0, 128), '{')
 	for i, f := range is {
 		if old := find(was, f.key, i); old != f.raw {
@@ -34,31 +52,15 @@ func Diff(before, after json.RawMessage) json.RawMessage {
 	return append(b, '}')
 }
 
-// scratch keeps the lists of one Diff for the next.
-var scratch = sync.Pool{New: func() any { return new([2][]field) }}
-
-// release forgets the text of the images.
-func release(lists *[2][]field) {
-	for i, list := range lists {
-		clear(list)
-		lists[i] = list[:0]
+func fields(m members) []field {
+	list := make([]field, 0, 16)
+	for f, ok := m.next(); ok; f, ok = m.next() {
+		list = append(list, f)
 	}
-	scratch.Put(lists)
+	return list
 }
 
-func fields(list []field, raw json.RawMessage) ([]field, bool) {
-	doc := gjson.Parse(textOf(raw))
-	if !doc.IsObject() {
-		return list, false
-	}
-	doc.ForEach(func(key, value gjson.Result) bool {
-		list = append(list, field{key.Raw, value.Raw})
-		return true
-	})
-	return list, true
-}
-
-// find looks at the same place first: two images of one table have the same keys in the same order.
+// find looks at the same place first, where most keys are in both.
 func find(list []field, key string, at int) string {
 	if at < len(list) && list[at].key == key {
 		return list[at].raw
