@@ -65,7 +65,7 @@ func TestSchemaRefusesMistakes(t *testing.T) {
 		"a word that is not allowed":         "[log]\nlevel = \"loud\"",
 		"a text for a boolean":               "[performance]\nenable_concurrent = \"yes\"",
 		"a transport of a later version":     "[transport]\ntransport = \"nats\"",
-		"a switch of a later version":        "[performance]\nenable_caching = true",
+		"a switch of a later version":        "[transport]\nrun_bridge = true",
 		"an observer without an action":      "[[observers]]\nentity = \"Order\"",
 		"an observer without an entity":      "[[observers]]\n" + action,
 		"an observer's name":                 observer + "name = \"A b\"\n" + action,
