@@ -169,9 +169,6 @@ func TestStatsCountByObserverActionAndClass(t *testing.T) {
 	require.NoError(t, err)
 	got, err := l.Stats(t.Context(), DeadLetterFilter{})
 	require.NoError(t, err)
-	for i := range got {
-		got[i].Oldest, got[i].Newest = got[i].Oldest.UTC(), got[i].Newest.UTC()
-	}
 	at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
 	require.Equal(t, []DeadLetterGroup{
 		{"a", "n", "x", 2, at(0), at(1), 1, 0},

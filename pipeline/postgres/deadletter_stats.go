@@ -53,5 +53,8 @@ func (l *DeadLetters) groups(ctx context.Context, query string, args ...any) ([]
 		return nil, wrap("count dead letters", err)
 	}
 	groups, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetterGroup])
+	for i := range groups {
+		groups[i].Oldest, groups[i].Newest = groups[i].Oldest.UTC(), groups[i].Newest.UTC()
+	}
 	return groups, wrap("count dead letters", err)
 }
