@@ -179,4 +179,10 @@ func TestStatsCountByObserverActionAndClass(t *testing.T) {
 	got, err = l.Stats(t.Context(), DeadLetterFilter{Observer: "a", Class: "y"})
 	require.NoError(t, err)
 	require.Len(t, got, 1)
+
+	execSQL(t, pool, `update core.tb_observer_dead_letter set first_failed_at = now() - interval '1 hour' where pk_observer_dead_letter = 3`)
+	n, oldest, err := l.Waiting(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 5, n)
+	require.InDelta(t, time.Hour.Seconds(), oldest.Seconds(), 60)
 }

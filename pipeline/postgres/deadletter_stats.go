@@ -16,7 +16,7 @@ type DeadLetterGroup struct {
 	Oldest     time.Time `json:"oldest"` // the first failure of any
 	Newest     time.Time `json:"newest"` // the last failure of any
 	Retrying   int       `json:"retrying"`
-	// NotReplayable are those at rest that can not be delivered again.
+	// NotReplayable are those at rest that cannot be delivered again.
 	NotReplayable int `json:"not_replayable"`
 }
 
@@ -30,6 +30,14 @@ const groupedBySize = ` group by observer, action, error_class order by count(*)
 // Stats counts the selected dead letters by observer, action and class, most first. It knows no limit.
 func (l *DeadLetters) Stats(ctx context.Context, f DeadLetterFilter) ([]DeadLetterGroup, error) {
 	return l.groups(ctx, deadLetterGroups+`) d`+groupedBySize, l.selected(f)...)
+}
+
+// Waiting returns how many dead letters there are, and how long ago the oldest of them failed first.
+func (l *DeadLetters) Waiting(ctx context.Context) (n int, oldest time.Duration, err error) {
+	var micros int64
+	err = l.DB.QueryRow(ctx, `select count(*), coalesce(extract(epoch from clock_timestamp() - min(first_failed_at)) * 1000000, 0)::bigint`+deadLetterFilter,
+		l.selected(DeadLetterFilter{})...).Scan(&n, &micros)
+	return n, max(time.Duration(micros)*time.Microsecond, 0), wrap("count dead letters", err)
 }
 
 // PlanRetry counts what RetryAll would park now.
