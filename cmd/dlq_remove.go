@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ writes what was removed, event included. On a terminal it asks first.
 --all removes all dead letters that the other flags select, except those that are being delivered again.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if (len(args) == 1) == all || len(args) > 1 {
-				return fmt.Errorf("name one dead letter, or write --all with flags that select: observer dlq remove ID | --all")
+				return errors.New("name one dead letter, or write --all with flags that select: observer dlq remove ID | --all")
 			}
 			return nil
 		},
