@@ -47,6 +47,9 @@ func TestDeadLettersAreListed(t *testing.T) {
 		"of an observer":    {[]string{"--observer", "shipped"}, []string{events[1], events[0]}, 2},
 		"after a time":      {[]string{"--after", "2026-01-31T12:30:00Z"}, []string{events[2], events[1]}, 2},
 		"a page":            {[]string{"--limit", "1", "--offset", "1"}, []string{events[1]}, 3},
+		"before a time":     {[]string{"--before", "2026-01-31T12:30:00Z"}, []string{events[0]}, 1},
+		"of another class":  {[]string{"--class", "http_410"}, []string{}, 0},
+		"of a class":        {[]string{"--class", "status", "--observer", "paid"}, []string{events[2]}, 1},
 		"none":              {[]string{"--observer", "nobody"}, []string{}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,7 +184,7 @@ func TestADeadLetterWithoutDataIsNotDeliveredAgain(t *testing.T) {
 func TestADeadLetterThatIsNotThereIsAnError(t *testing.T) {
 	t.Parallel()
 	cfg, _ := database(t)
-	for _, args := range [][]string{{"show", "999"}, {"retry", "999"}, {"retry", "999", "--dry-run"}} {
+	for _, args := range [][]string{{"show", "999"}, {"retry", "999"}, {"retry", "999", "--dry-run"}, {"remove", "999"}, {"remove", "999", "--dry-run"}} {
 		r := observer(t, "", append(append([]string{"dlq"}, args...), "--config", cfg)...)
 		require.Equal(t, exitRuntime, r.code)
 		require.Contains(t, r.err, "dead letter 999: not found")

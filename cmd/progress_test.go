@@ -19,7 +19,7 @@ func TestProgressIsTold(t *testing.T) {
 			<-time.After(4 * time.Second)
 			return copy(b, "a\nb\n"), nil
 		})
-		c := &counter{in: slow, pause: plainPause, last: time.Now(), tell: func(lines int) { told = append(told, lines) }}
+		c := &counter{in: slow, teller: &teller{pause: plainPause, last: time.Now(), tell: func(lines int) { told = append(told, lines) }}}
 		for range 6 {
 			_, err := c.Read(make([]byte, 8))
 			require.NoError(t, err)

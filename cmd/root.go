@@ -27,6 +27,8 @@ type program struct {
 	in       io.Reader
 	out, err io.Writer // data; logs, progress and errors
 	getenv   func(string) string
+	// atTerminal, in tests, stands for whether a person can answer.
+	atTerminal func() bool
 
 	flags   globalFlags
 	jsonLog *slog.Logger // set once a command logs JSON

@@ -24,6 +24,10 @@ var databaseCommands = map[string][]string{
 	"dlq list":          {"dlq", "list"},
 	"dlq show":          {"dlq", "show", "1"},
 	"dlq retry":         {"dlq", "retry", "1"},
+	"dlq retry-all":     {"dlq", "retry-all", "--yes"},
+	"dlq remove":        {"dlq", "remove", "1", "--yes"},
+	"dlq remove all":    {"dlq", "remove", "--all", "--yes"},
+	"dlq stats":         {"dlq", "stats"},
 }
 
 // fail calls every command but some; each must exit with 1, say what, and print nothing else.

@@ -6,9 +6,12 @@ import (
 	"testing"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/metrics"
 	"github.com/fraiseql/observer/middleware"
 )
 
@@ -30,6 +33,15 @@ func TestAReplayThatFailsAgainIsKeptWhereFailuresAreOnlyLogged(t *testing.T) {
 			require.ErrorIs(t, err, tc.outcome)
 			require.Len(t, s.dead, tc.kept)
 		})
+	}
+}
+
+func TestAnAlertIsCountedFromZero(t *testing.T) {
+	t.Parallel()
+	for on, series := range map[middleware.OnFailure]int{middleware.FailureAlert: 1, middleware.FailureDLQ: 0, middleware.FailureLog: 0} {
+		m := metrics.New(prometheus.NewRegistry())
+		middleware.Metrics(m, "o", "a", "test", on)
+		require.Equal(t, series, testutil.CollectAndCount(m.Alerts), on)
 	}
 }
 

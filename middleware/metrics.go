@@ -18,6 +18,9 @@ func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) me
 	for _, r := range []string{"parked", "dead_letter", "dropped", "busy", "duplicate", "error"} {
 		results[r] = m.Actions.WithLabelValues(observer, action, kind, r)
 	}
+	if on == FailureAlert {
+		m.Alerts.WithLabelValues(observer) // at 0: a series that begins at 1 has no increase to alert on
+	}
 	took := m.ActionDuration.WithLabelValues(kind)
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {

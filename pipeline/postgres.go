@@ -177,6 +177,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	var beside sync.WaitGroup
 	beside.Go(func() { postgres.RunDedupCleanup(ctx, pool, p.log) }) // also of what was left before deduplication was turned off
 	beside.Go(func() { p.report(ctx, figuresOf(reader, queue, dead)) })
+	beside.Go(func() { p.watchDeadLetters(ctx, dead.Waiting) })
 	beside.Go(func() { p.watchReading(ctx, reader, lease) })
 	beside.Go(func() {
 		postgres.RunRetention(ctx, postgres.RetentionConfig{DB: pool, Days: cfg.RetentionDays, Held: lease.Held, Log: p.log})

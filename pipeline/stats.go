@@ -19,6 +19,7 @@ const (
 type stats struct {
 	backlog, parked, dead atomic.Int64
 	age, parkedAge        atomic.Uint64 // bits of a float64, seconds
+	deadAge               atomic.Int64  // nanoseconds
 }
 
 // figures are the state of a transport.
@@ -33,6 +34,7 @@ func (p *Pipeline) registerStats() {
 	metrics.Gauge(p.registry, "parked_deliveries", "Deliveries that wait for another attempt.", func() float64 { return float64(p.stats.parked.Load()) })
 	metrics.Gauge(p.registry, "parked_age_seconds", "Time since the oldest of them was first parked.", func() float64 { return math.Float64frombits(p.stats.parkedAge.Load()) })
 	metrics.Gauge(p.registry, "dead_letters", "Dead letters that are stored.", func() float64 { return float64(p.stats.dead.Load()) })
+	metrics.Gauge(p.registry, "dead_letter_age_seconds", "Time since the oldest of them failed first.", func() float64 { return time.Duration(p.stats.deadAge.Load()).Seconds() })
 }
 
 // report keeps the figures fresh and logs them, until ctx ends.

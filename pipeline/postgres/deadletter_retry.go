@@ -14,7 +14,7 @@ func (d *DeadLetter) Replayable() error {
 }
 
 // replayable knows by its class what was captured without its data, or could not be read: its event is only what was
-// known of it.
+// known of it. isReplayable says the same in SQL.
 func replayable(id int64, event bool, cause, class string) error {
 	switch {
 	case !event:
@@ -24,6 +24,31 @@ func replayable(id int64, event bool, cause, class string) error {
 	}
 	return nil
 }
+
+const (
+	isReplayable = `(d.event is not null and d.error_class <> 'unreadable')`
+	// isRetrying is about the delivery, not the flag of the dead letter: the delivery may also be parked because the log
+	// is delivered again.
+	isRetrying = `exists (select from core.tb_observer_retry r
+		where r.listener = d.listener and r.event_id = d.event_id and r.observer = d.observer and r.action = d.action)`
+)
+
+// replay parks dead letters under their next generation, due now, oldest first. Who holds one of them at the moment is
+// about to settle or to park it: it is left to them. Whatever settles a delivery locks its parked entry before its dead
+// letter; this takes only dead letters without an entry, so that neither waits for the other.
+const replay = `with picked as materialized (
+		select d.* from core.tb_observer_dead_letter d
+		 where d.pk_observer_dead_letter = any ($1::bigint[]) and ` + isReplayable + ` and not ` + isRetrying + `
+		 order by d.first_failed_at, d.pk_observer_dead_letter for update skip locked
+	), parked as (
+		insert into core.tb_observer_retry (listener, event_id, observer, action, generation, entity, event, attempts, not_before)
+		select listener, event_id, observer, action, generation + 1, entity, event, attempts, clock_timestamp()
+		  from picked order by first_failed_at, pk_observer_dead_letter
+		on conflict do nothing
+		returning listener, event_id, observer, action
+	)
+	update core.tb_observer_dead_letter d set retrying = true, generation = d.generation + 1 from parked p
+	 where d.listener = p.listener and d.event_id = p.event_id and d.observer = p.observer and d.action = p.action`
 
 // Retry parks a dead letter under the next generation, due now, for the process that leads its listener. The dead letter
 // goes when the delivery has succeeded. It reports false when a replay is parked already: then it changes nothing.
@@ -42,23 +67,11 @@ func (l *DeadLetters) Retry(ctx context.Context, id int64) (parked bool, err err
 		if err := replayable(id, event, cause, class); err != nil {
 			return err
 		}
-		parked, err = replay(ctx, tx, id)
+		tag, err := tx.Exec(ctx, replay, []int64{id})
+		parked = tag.RowsAffected() > 0
 		return err
 	})
 	return parked, wrap("retry dead letter", err)
-}
-
-func replay(ctx context.Context, tx pgx.Tx, id int64) (bool, error) {
-	tag, err := tx.Exec(ctx, `with parked as (
-		insert into core.tb_observer_retry (listener, event_id, observer, action, generation, entity, event, attempts, not_before)
-		select listener, event_id, observer, action, generation + 1, entity, event, attempts, clock_timestamp()
-		  from core.tb_observer_dead_letter where pk_observer_dead_letter = $1
-		on conflict do nothing
-		returning 1
-	)
-	update core.tb_observer_dead_letter set retrying = true, generation = generation + 1
-	 where pk_observer_dead_letter = $1 and exists (select from parked)`, id)
-	return tag.RowsAffected() > 0, err
 }
 
 // Led reports whether a process leads the listener now.
@@ -66,4 +79,15 @@ func Led(ctx context.Context, db DB, listener string) (led bool, err error) {
 	err = db.QueryRow(ctx, `select exists (select from core.tb_observer_lease where name = $1 and owner is not null and expires_at > clock_timestamp())`,
 		listener).Scan(&led)
 	return led, wrap("read lease", err)
+}
+
+// Unled returns the listeners for which replays are parked while no process leads them.
+func Unled(ctx context.Context, db DB) ([]string, error) {
+	rows, err := db.Query(ctx, `select distinct d.listener from core.tb_observer_dead_letter d where d.retrying and not exists (
+		select from core.tb_observer_lease l where l.name = d.listener and l.owner is not null and l.expires_at > clock_timestamp()) order by 1`)
+	if err != nil {
+		return nil, wrap("read leases", err)
+	}
+	listeners, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return listeners, wrap("read leases", err)
 }
