@@ -112,6 +112,12 @@ func checkTopic(server, topic string) error {
 	return nil
 }
 
+// UsesRedis implements [RedisUser].
+func (p *Publish) UsesRedis() bool {
+	_, ok := p.topic.(*redisTopic)
+	return ok
+}
+
 // Run publishes the delivery once.
 func (p *Publish) Run(ctx context.Context, d *event.Delivery) error {
 	m, err := p.message(d)
