@@ -20,9 +20,7 @@ const orchestratorGrace = 30 * time.Second
 func (d *decoder) check() {
 	d.checkPostgres()
 	d.checkNATS()
-	if err := d.cfg.Redis.Check(); err != nil {
-		d.wrong("redis.url", err.Error(), "")
-	}
+	d.checkRedis()
 	d.checkAdmin()
 	d.checkNetworks()
 	if d.cfg.Performance.ShutdownTimeout >= orchestratorGrace {

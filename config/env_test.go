@@ -244,7 +244,7 @@ func TestTwoVariablesOfOneKeyWithDifferentValuesAreWarnedAbout(t *testing.T) {
 
 func TestAVariableWithoutEffectIsWarnedAbout(t *testing.T) {
 	setEnvironment(t)
-	t.Setenv("FRAISEQL_REDIS_URL", "redis://hunter2@localhost")
+	t.Setenv("FRAISEQL_REDIS_URL", "redis://:hunter2@localhost")
 	t.Setenv("FRAISEQL_NATS_MAX_DELIVER", "5")
 	cfg, err := load("f.toml", []byte(memory+"type = \"log\"\nmessage_template = \"x\"\n"), Options{})
 	require.NoError(t, err)

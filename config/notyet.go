@@ -25,9 +25,9 @@ var usedKeys = map[string][]string{
 	"": {"transport.nats.jetstream.max_deliver"},
 	"publish": {
 		"transport.nats.url", "transport.nats.credentials_file", "transport.nats.token_env", "transport.nats.tls_ca", "transport.nats.tls_cert", "transport.nats.tls_key",
-		"redis.url", "redis.pool_size", "redis.connect_timeout_secs", "redis.command_timeout_secs",
+		"redis.url", "redis.tls_ca", "redis.tls_cert", "redis.tls_key", "redis.pool_size", "redis.connect_timeout_secs", "redis.command_timeout_secs",
 	},
-	"cache": {"redis.url", "redis.pool_size", "redis.connect_timeout_secs", "redis.command_timeout_secs"},
+	"cache": {"redis.url", "redis.tls_ca", "redis.tls_cert", "redis.tls_key", "redis.pool_size", "redis.connect_timeout_secs", "redis.command_timeout_secs"},
 	"email": {"smtp.host", "smtp.port", "smtp.tls", "smtp.from", "smtp.username_env", "smtp.password_env", "smtp.timeout_secs"},
 }
 

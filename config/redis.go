@@ -1,7 +1,26 @@
 package config
 
+import (
+	"errors"
+
+	"github.com/fraiseql/observer/internal/redisconn"
+)
+
 // RedisStreams is the [transport.redis] table.
 type RedisStreams struct {
 	Stream        string `toml:"stream" default:"fraiseql_events" doc:"stream that holds the events"`
 	ConsumerGroup string `toml:"consumer_group" default:"fraiseql_observer_worker" doc:"workers with one group share the work"`
+}
+
+func (d *decoder) checkRedis() {
+	r := &d.cfg.Redis
+	if err := r.Check(); err != nil {
+		d.wrong("redis.url", err.Error(), "")
+	}
+	if d.opts.Needs != NeedsAll { // only the command that runs the observers needs the files
+		return
+	}
+	if file, ok := errors.AsType[*redisconn.FileError](r.CheckFiles()); ok {
+		d.wrong("redis."+file.Key, file.Err.Error(), "")
+	}
 }

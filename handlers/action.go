@@ -49,6 +49,11 @@ type Checker interface {
 	Check(ctx context.Context) (detail string, err error)
 }
 
+// RedisUser is an action that may need the Redis of [redis], so that its outage is shown.
+type RedisUser interface {
+	UsesRedis() bool
+}
+
 // Env is what the program gives to every action that it builds.
 type Env struct {
 	Logger *slog.Logger

@@ -86,6 +86,9 @@ func (c *Cache) Run(ctx context.Context, d *event.Delivery) error {
 	return nil
 }
 
+// UsesRedis implements [RedisUser].
+func (c *Cache) UsesRedis() bool { return true }
+
 func (c *Cache) render(e *event.Event) (string, error) {
 	key, err := c.key.Render(e)
 	if err == nil && len(key) == 0 {

@@ -116,6 +116,12 @@ func checkTopic(server, topic string) error {
 // Endpoint names the server.
 func (p *Publish) Endpoint() string { return p.topic.endpoint() }
 
+// UsesRedis implements [RedisUser].
+func (p *Publish) UsesRedis() bool {
+	_, ok := p.topic.(*redisTopic)
+	return ok
+}
+
 // Run publishes the delivery once.
 func (p *Publish) Run(ctx context.Context, d *event.Delivery) error {
 	m, err := p.message(d)

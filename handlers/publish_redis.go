@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/redisconn"
 )
 
 // redisTopic is a Redis stream. It grows until somebody trims it: what a reader has not read yet only its owner knows.
@@ -79,13 +80,10 @@ func (s *Servers) pingRedis(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := redisError(ctx, client.Ping(ctx).Err()); err != nil {
+	if err := redisError(ctx, redisconn.Ping(ctx, client)); err != nil {
 		return "", fmt.Errorf("PING: %w", err)
 	}
-	if one, ok := client.(*redis.Client); ok {
-		return one.Options().Addr + " answers", nil
-	}
-	return "the cluster answers", nil
+	return s.cfg.Redis.Server() + " answers", nil
 }
 
 func (t *redisTopic) endpoint() string { return "redis" }

@@ -47,6 +47,7 @@ func (p *Pipeline) runPostgres(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	tried := make(chan struct{})
 	group.Go(func() error { p.probe(ctx, postgresCheck, postgresFix, pool.Ping); return nil })
+	group.Go(func() error { return p.watchRedis(ctx) })
 	group.Go(func() error { return p.installWake(ctx, pool, cfg, sync.OnceFunc(func() { close(tried) })) })
 	group.Go(func() error {
 		<-tried

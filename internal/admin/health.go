@@ -7,12 +7,17 @@ import (
 	"time"
 )
 
-// Reason says why the process is not ready.
+// Degraded is the status of a process that works without something that it could do without for a while.
+const Degraded = "degraded"
+
+// Reason says why the process is not ready, or what it works without.
 type Reason struct {
 	Check string    `json:"check"`
 	Error string    `json:"error"`
 	Since time.Time `json:"since"`
 	Fix   string    `json:"fix,omitempty"`
+
+	degrades bool // the process is ready all the same
 }
 
 // Health is what the process knows of itself. It starts as "starting" with the reason that it has not begun.
@@ -37,15 +42,23 @@ func (h *Health) Become(status string) {
 	delete(h.reasons, "start")
 }
 
-// Fail notes that a check fails; the time of its first failure stays until [Health.OK].
-func (h *Health) Fail(check, err, fix string) {
+// Fail notes that a check fails, and that the process is not ready; the time of its first failure stays until [Health.OK].
+func (h *Health) Fail(check, err, fix string) { h.note(Reason{Check: check, Error: err, Fix: fix}) }
+
+// Degrade notes that a check fails while the process goes on with its work, and stays ready. As with [Health.Fail] the time
+// of the first failure stays until [Health.OK].
+func (h *Health) Degrade(check, err, fix string) {
+	h.note(Reason{Check: check, Error: err, Fix: fix, degrades: true})
+}
+
+func (h *Health) note(r Reason) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	since := time.Now()
-	if r, ok := h.reasons[check]; ok {
-		since = r.Since
+	r.Since = time.Now()
+	if known, ok := h.reasons[r.Check]; ok {
+		r.Since = known.Since
 	}
-	h.reasons[check] = Reason{check, err, since, fix}
+	h.reasons[r.Check] = r
 }
 
 // OK notes that a check passes.
@@ -55,13 +68,19 @@ func (h *Health) OK(check string) {
 	delete(h.reasons, check)
 }
 
-// State returns the status and the reasons against readiness; none means ready.
-func (h *Health) State() (status string, reasons []Reason) {
+// State returns whether the process is ready, its status, and every reason against that. A ready process with reasons is
+// [Degraded].
+func (h *Health) State() (ready bool, status string, reasons []Reason) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	ready, status = true, h.status
 	for _, r := range h.reasons {
 		reasons = append(reasons, r)
+		ready = ready && r.degrades
+	}
+	if ready && len(reasons) > 0 {
+		status = Degraded
 	}
 	slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Compare(a.Check, b.Check) })
-	return h.status, reasons
+	return ready, status, reasons
 }

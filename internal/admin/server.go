@@ -78,9 +78,9 @@ func routes(cfg Config) http.Handler {
 }
 
 func ready(w http.ResponseWriter, health *Health) {
-	status, reasons := health.State()
+	ok, status, reasons := health.State()
 	code := http.StatusOK
-	if len(reasons) > 0 {
+	if !ok {
 		code = http.StatusServiceUnavailable
 	}
 	answer(w, code, struct {

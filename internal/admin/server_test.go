@@ -64,6 +64,50 @@ func TestReadyzSaysWhyAndSinceWhen(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 }
 
+func TestReadyzStaysReadyWhileTheWorkGoesOn(t *testing.T) {
+	health, get := listen(t, "")
+	health.Become("leader")
+	health.Degrade("redis", "connection refused", "start it")
+	since := time.Now()
+	health.Degrade("redis", "still refused", "start it")
+	code, body := get("/readyz", "")
+	require.Equal(t, http.StatusOK, code)
+	var got struct {
+		Status  string
+		Reasons []admin.Reason
+	}
+	require.NoError(t, json.Unmarshal([]byte(body), &got))
+	require.Equal(t, admin.Degraded, got.Status)
+	require.Len(t, got.Reasons, 1)
+	require.Equal(t, "redis", got.Reasons[0].Check)
+	require.Equal(t, "still refused", got.Reasons[0].Error)
+	require.Equal(t, "start it", got.Reasons[0].Fix)
+	require.False(t, got.Reasons[0].Since.After(since), "the first failure's time stays")
+
+	health.Fail("postgres", "connection refused", "")
+	code, body = get("/readyz", "")
+	require.Equal(t, http.StatusServiceUnavailable, code, "what is needed is away as well")
+	require.Contains(t, body, `"status":"leader"`)
+	require.Contains(t, body, `"check":"redis"`)
+	require.Contains(t, body, `"check":"postgres"`)
+
+	health.OK("postgres")
+	code, body = get("/readyz", "")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, body, `"status":"degraded"`)
+	health.OK("redis")
+	_, body = get("/readyz", "")
+	require.JSONEq(t, `{"status": "leader"}`, body)
+}
+
+func TestAProcessThatStartsIsNotReadyBecauseItCouldDoWithout(t *testing.T) {
+	health, get := listen(t, "")
+	health.Degrade("redis", "connection refused", "")
+	code, body := get("/readyz", "")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, body, `"status":"starting"`)
+}
+
 func TestOnlyHealthNeedsNoToken(t *testing.T) {
 	t.Setenv("ADMIN_TOKEN", "s3cret")
 	health, get := listen(t, "ADMIN_TOKEN")

@@ -1,8 +1,9 @@
-// Package redisconn connects to the operator's Redis.
+// Package redisconn connects to the operator's Redis: one server, the master that Sentinels name, or a Cluster.
 package redisconn
 
 import (
-	"errors"
+	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,36 +16,33 @@ import (
 
 // Config is the [redis] table.
 type Config struct {
-	URL                secret.String `toml:"url" default:"redis://localhost:6379" env:"FRAISEQL_REDIS_URL" doc:"server address"`
-	PoolSize           int           `toml:"pool_size" default:"10" min:"1" max:"10000" env:"FRAISEQL_REDIS_POOL_SIZE" doc:"connections at most"`
+	URL                secret.String `toml:"url" default:"redis://localhost:6379" env:"FRAISEQL_REDIS_URL" doc:"server address; with ?addr= of a Cluster, with ?master_name= of Sentinels"`
+	TLSCA              string        `toml:"tls_ca" doc:"file with the certificates to trust instead of the system's"`
+	TLSCert            string        `toml:"tls_cert" doc:"file with the client certificate"`
+	TLSKey             string        `toml:"tls_key" doc:"file with the key of the client certificate"`
+	PoolSize           int           `toml:"pool_size" default:"10" min:"1" max:"10000" env:"FRAISEQL_REDIS_POOL_SIZE" doc:"connections at most, to each server"`
 	ConnectTimeoutSecs int           `toml:"connect_timeout_secs" default:"5" min:"1" max:"3600" env:"FRAISEQL_REDIS_CONNECT_TIMEOUT_SECS" doc:"seconds to connect"`
 	CommandTimeoutSecs int           `toml:"command_timeout_secs" default:"2" min:"1" max:"3600" env:"FRAISEQL_REDIS_COMMAND_TIMEOUT_SECS" doc:"seconds for one command"`
 	DedupWindowSecs    int           `toml:"dedup_window_secs" default:"300" min:"1" max:"31536000" env:"FRAISEQL_REDIS_DEDUP_WINDOW_SECS" doc:"how long a finished delivery is remembered, in seconds"`
 	CacheTTLSecs       int           `toml:"cache_ttl_secs" default:"60" min:"1" max:"31536000" env:"FRAISEQL_REDIS_CACHE_TTL_SECS" doc:"how long the result of an action is remembered, in seconds"`
 }
 
-// ErrURL says that the address is none; the text of the address, which may hold a password, is not in it.
-var ErrURL = errors.New("is not the URL of a Redis server (write redis://user:password@host:6379/0, or rediss:// with TLS)")
-
-// Check reports whether the address can be read.
-func (c Config) Check() error {
-	if _, err := redis.ParseURL(c.URL.Reveal()); err != nil {
-		return ErrURL
-	}
-	return nil
-}
-
 // quiet keeps go-redis from printing to stderr what it also returns as errors. It has one logger for all its clients.
 var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
-// Open returns a client, which connects when it is first used.
+// Open returns a client, which connects when it is first used. It is a *redis.ClusterClient for a Cluster, else a
+// *redis.Client. The error never holds the URL.
 func Open(c Config) (redis.UniversalClient, error) {
-	options, err := redis.ParseURL(c.URL.Reveal())
+	options, err := parse(c.URL.Reveal())
 	if err != nil {
-		return nil, ErrURL
+		return nil, fmt.Errorf("url in [redis] %w", err)
+	}
+	if err := c.secure(options); err != nil {
+		return nil, err
 	}
 	quiet()
 	options.PoolSize = c.PoolSize
+	options.PipelinePoolSize = -1 // pool_size bounds all connections: no second pool beside it
 	options.DialTimeout = time.Duration(c.ConnectTimeoutSecs) * time.Second
 	options.ReadTimeout = time.Duration(c.CommandTimeoutSecs) * time.Second
 	options.WriteTimeout = options.ReadTimeout
@@ -53,5 +51,13 @@ func Open(c Config) (redis.UniversalClient, error) {
 	// Callers know better when to try again. Once is for a connection that the server closed while it was idle.
 	options.MaxRetries, options.DialerRetries = 1, 1
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled} // of a hosted product
-	return redis.NewClient(options), nil
+	return redis.NewUniversalClient(options), nil
+}
+
+// Ping asks whether the server answers, in a Cluster each master.
+func Ping(ctx context.Context, client redis.UniversalClient) error {
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() })
+	}
+	return client.Ping(ctx).Err()
 }
