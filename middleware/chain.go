@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fraiseql/observer/internal/metrics"
 )
@@ -14,6 +15,7 @@ import (
 //	recover      nothing that follows can end the process
 //	settle       outcome -> ack or nack
 //	metrics      counts the outcome
+//	trace        makes a span of the attempt, where tracing is on
 //	dead letter  ends what failed for good
 //	retry        parks what may succeed later
 //	attempts     remembers the failure
@@ -33,6 +35,7 @@ type Chain struct {
 	RetryQueue  RetryQueue
 	DeadLetters DeadLetters
 	Metrics     *metrics.Metrics
+	Tracer      trace.Tracer // nil: tracing is off, and the chain has no middleware for it
 	Log         *slog.Logger
 }
 
@@ -42,10 +45,15 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		Recover(c.Log),
 		Settle(c.Log),
 		Metrics(c.Metrics, c.Observer, c.Action, c.Kind, c.OnFailure),
+	}
+	if c.Tracer != nil {
+		list = append(list, Trace(c.Tracer, c.Observer, c.Action, c.Kind))
+	}
+	list = append(list,
 		DeadLetter(c.DeadLetters, c.OnFailure, c.Log),
 		Retry(c.Retry, c.RetryQueue, c.Log.With(slog.String("observer", c.Observer), slog.String("action", c.Action))),
 		Attempts,
-	}
+	)
 	if len(c.Team) > 0 {
 		list = append(list, Recover(c.Log))
 		for _, m := range c.Team {

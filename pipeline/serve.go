@@ -153,7 +153,7 @@ func (p *Pipeline) chain(o observer, a action, w wiring) middleware.Chain {
 	return middleware.Chain{
 		Observer: o.Name, Action: a.Name, Kind: a.Type,
 		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Timeout: p.timeout(a), Team: team, Held: w.held,
-		RetryQueue: w.retryQueue, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
+		RetryQueue: w.retryQueue, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Tracer: p.tracer, Log: p.log,
 	}
 }
 
