@@ -25,13 +25,15 @@ const scope = "github.com/fraiseql/observer"
 type Tracing struct {
 	provider *sdk.TracerProvider
 	exporter sdk.SpanExporter
+	errors   *quiet
 	version  string
 }
 
 // Start starts sending. It needs no collector that answers. Errors of the exporter go to log, at most one a minute; for that
 // it sets the one error handler that OpenTelemetry has for a process. The caller ends it with [Tracing.Close].
 func (s *Settings) Start(ctx context.Context, version string, log *slog.Logger) (*Tracing, error) {
-	otel.SetErrorHandler(&quiet{log: log})
+	errors := &quiet{log: log}
+	otel.SetErrorHandler(errors)
 	exporter, err := s.exporter(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start tracing: %w", err)
@@ -44,7 +46,7 @@ func (s *Settings) Start(ctx context.Context, version string, log *slog.Logger) 
 	}
 	return &Tracing{
 		provider: sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(described)),
-		exporter: exporter, version: version,
+		exporter: exporter, errors: errors, version: version,
 	}, nil
 }
 
@@ -60,11 +62,12 @@ func (t *Tracing) Tracer() trace.Tracer {
 	return t.provider.Tracer(scope, trace.WithInstrumentationVersion(t.version))
 }
 
-// Close sends what is left, for as long as ctx allows; an error says that some of it was not sent.
+// Close sends what is left, for as long as ctx allows; an error says that some of it was not sent. Nothing is logged later.
 func (t *Tracing) Close(ctx context.Context) error {
+	defer t.errors.close()
 	err := t.provider.Shutdown(ctx)
 	if err != nil {
-		_ = t.exporter.Shutdown(context.WithoutCancel(ctx)) // it ends a request that hangs; err is what counts
+		_ = t.exporter.Shutdown(ctx) // ends a request that hangs, at once when ctx has ended; err is what counts
 		return fmt.Errorf("send the last spans: %w", err)
 	}
 	return nil
