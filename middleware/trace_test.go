@@ -27,7 +27,7 @@ func traced(r *rig) *tracetest.SpanRecorder {
 func attributes(span sdk.ReadOnlySpan) map[string]string {
 	all := map[string]string{}
 	for _, kv := range span.Attributes() {
-		all[string(kv.Key)] = kv.Value.Emit()
+		all[string(kv.Key)] = kv.Value.String()
 	}
 	return all
 }

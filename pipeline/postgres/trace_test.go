@@ -25,7 +25,7 @@ func TestARowGivesItsTraceContextToItsEvent(t *testing.T) {
 			}
 			r := h.reader(h.acquire())
 			for _, value := range []string{`{"traceparent": "` + traceParent + `", "tracestate": "a=1"}`, `"` + traceParent + `"`, `{"traceparent": "x"}`, `7`} {
-				h.exec(`insert into core.tb_entity_change_log (object_type, modification_type, object_data, trace_context) values ('Order', 'INSERT', '{}', $1::text::` + column + `)`, value)
+				h.exec(`insert into core.tb_entity_change_log (object_type, modification_type, object_data, trace_context) values ('Order', 'INSERT', '{}', $1::text::`+column+`)`, value)
 			}
 			h.emit(1, 1)
 			var got []event.TraceContext
