@@ -5,13 +5,15 @@ import (
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/handlers"
+	"github.com/fraiseql/observer/internal/tracing"
 	"github.com/fraiseql/observer/pipeline"
 )
 
 // compiled is a configuration made ready to run, as [config.Load] does it on the way.
 type compiled struct {
 	program *program
-	offline bool // nothing will connect
+	offline bool              // nothing will connect
+	tracing *tracing.Settings // nil: off
 	log     *slog.Logger
 	env     handlers.Env
 	plan    *pipeline.Plan
@@ -29,6 +31,19 @@ func (c *compiled) check(cfg *config.Config) (problems []config.Problem) {
 		return []config.Problem{cfg.Problem("observers", err.Error(), "")}
 	}
 	c.plan, problems = pipeline.Compile(cfg, c.program.registry, c.env)
+	return append(problems, c.checkTracing()...)
+}
+
+// checkTracing reads the variables of OpenTelemetry, which a command that sends nothing does not need.
+func (c *compiled) checkTracing() (problems []config.Problem) {
+	if c.offline {
+		return nil
+	}
+	settings, wrong := tracing.FromEnv(c.program.getenv)
+	for _, w := range wrong {
+		problems = append(problems, config.Problem{Position: config.Position{Env: w.Name}, Message: w.Problem, Hint: w.Hint})
+	}
+	c.tracing = settings
 	return problems
 }
 

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		if name == "DATABASE_URL" || name == "RUST_LOG" || strings.HasPrefix(name, "FRAISEQL_") {
+		if name == "DATABASE_URL" || name == "RUST_LOG" || strings.HasPrefix(name, "FRAISEQL_") || strings.HasPrefix(name, "OTEL_") {
 			if err := os.Unsetenv(name); err != nil {
 				panic(err)
 			}

@@ -61,7 +61,12 @@ func (p *program) run(cmd *cobra.Command, flags *runFlags) error {
 	if err := checkInput(cfg, flags.input); err != nil {
 		return err
 	}
-	pipe, err := pipeline.New(pipeline.Options{Plan: c.plan, Middleware: p.middleware, Log: c.log})
+	tracer, stopTracing, err := c.startTracing(cmd.Context(), cfg.Performance.ShutdownTimeout)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+	pipe, err := pipeline.New(pipeline.Options{Plan: c.plan, Middleware: p.middleware, Tracer: tracer, Log: c.log})
 	if err != nil {
 		return err
 	}

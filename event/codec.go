@@ -53,6 +53,9 @@ func (e *Event) encode() (text []byte, images [3]json.RawMessage) {
 	b = appendNullable(append(b, `,"source":`...), e.Source)
 	b = appendNullable(append(b, `,"actor_type":`...), e.ActorType)
 	b = strconv.AppendInt(append(b, `,"schema_version":`...), int64(e.SchemaVersion), 10)
+	if e.Trace.Parent != "" {
+		b = append(append(b, `,"trace_context":`...), e.Trace.JSON()...)
+	}
 	return slices.Clip(append(b, '}')), images // clipped, so that who appends gets a copy
 }
 
@@ -184,6 +187,8 @@ func (e *Event) set(key string, value gjson.Result) (err error) {
 		var version int64
 		version, err = integer(value, 32) // as in the log
 		e.SchemaVersion = int(version)
+	case "trace_context":
+		e.Trace = ParseTraceContext(value.Raw)
 	}
 	return err
 }

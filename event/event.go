@@ -47,6 +47,7 @@ type Event struct {
 	Source        string // database or producer name
 	ActorType     string
 	SchemaVersion int
+	Trace         TraceContext // in which the change was made: trace.go
 
 	views views // what was decoded of it so far: view.go
 }

@@ -183,7 +183,7 @@ func TestSignatureOfARetryIsFresh(t *testing.T) {
 }
 
 func TestSignatureCannotBeOverridden(t *testing.T) {
-	for _, name := range []string{"webhook-id", "Webhook-Timestamp", "WEBHOOK-SIGNATURE", "idempotency-key"} {
+	for _, name := range []string{"webhook-id", "Webhook-Timestamp", "WEBHOOK-SIGNATURE", "idempotency-key", "traceparent", "TraceState"} {
 		h, err := handlers.NewHTTP(handlers.HTTPConfig{})
 		require.NoError(t, err)
 		for _, value := range []string{"x", "{{ data.id }}"} {

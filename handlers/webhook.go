@@ -115,6 +115,7 @@ func (w *Webhook) send(ctx context.Context, d *event.Delivery) error {
 	if err != nil {
 		return err
 	}
+	traceTo(ctx, r)
 	if err := w.client.send(ctx, r, w.timeout); err != nil {
 		return w.named(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fraiseql/observer/internal/metrics"
 )
@@ -14,6 +15,7 @@ import (
 //	recover      nothing that follows can end the process
 //	settle       outcome -> ack or nack
 //	metrics      counts the outcome
+//	trace        makes a span of the attempt, where tracing is on
 //	dedup        skips what is done, and lets no two run at once; outside all that stores what failed, so that this is durable
 //	             before the lease ends
 //	dead letter  ends what failed for good
@@ -42,6 +44,7 @@ type Chain struct {
 	DeadLetters DeadLetters
 	Results     *Results // needed with CacheKey
 	Metrics     *metrics.Metrics
+	Tracer      trace.Tracer // nil: tracing is off, and the chain has no middleware for it
 	Log         *slog.Logger
 }
 
@@ -51,6 +54,9 @@ func (c Chain) Middlewares() []message.HandlerMiddleware {
 		Recover(c.Log),
 		Settle(c.Log),
 		Metrics(c.Metrics, c.Observer, c.Action, c.Kind, c.OnFailure),
+	}
+	if c.Tracer != nil {
+		list = append(list, Trace(c.Tracer, c.Observer, c.Action, c.Kind))
 	}
 	if c.Dedup != nil {
 		list = append(list, c.Dedup)

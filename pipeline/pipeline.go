@@ -9,6 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fraiseql/observer/internal/admin"
 	"github.com/fraiseql/observer/internal/metrics"
@@ -21,6 +22,7 @@ type Options struct {
 	Plan *Plan
 	// Middleware holds the team's own, by the name that the file uses.
 	Middleware map[string]message.HandlerMiddleware
+	Tracer     trace.Tracer // nil: tracing is off
 	Log        *slog.Logger
 }
 
@@ -28,6 +30,7 @@ type Options struct {
 type Pipeline struct {
 	plan       *Plan
 	middleware map[string]message.HandlerMiddleware
+	tracer     trace.Tracer
 	log        *slog.Logger
 	metrics    *metrics.Metrics
 	registry   *prometheus.Registry
@@ -48,7 +51,7 @@ func New(opts Options) (*Pipeline, error) {
 	}
 	registry := prometheus.NewRegistry()
 	p := &Pipeline{
-		plan: opts.Plan, middleware: opts.Middleware, log: opts.Log,
+		plan: opts.Plan, middleware: opts.Middleware, tracer: opts.Tracer, log: opts.Log,
 		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
 		cache: metrics.NewCache(registry),
 	}

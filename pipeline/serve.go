@@ -181,7 +181,7 @@ func (p *Pipeline) chain(o observer, a action, w wiring, d *dispatch.Dispatcher)
 		Observer: o.Name, Action: a.Name, Kind: a.Type,
 		OnFailure: middleware.OnFailure(o.OnFailure), Retry: o.Retry, Hold: o.OnRetry == "hold", Timeout: p.timeout(a), Team: team, Held: w.held, Endpoint: p.endpoints[endpointName(a)],
 		Dedup: w.dedup.around(p.attempt(a)), CacheKey: p.cacheKey(a), Results: p.results,
-		RetryQueue: announced{w.retryQueue, d}, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Log: p.log,
+		RetryQueue: announced{w.retryQueue, d}, DeadLetters: p.countDeadLetters(w.deadLetters), Metrics: p.metrics, Tracer: p.tracer, Log: p.log,
 	}
 }
 

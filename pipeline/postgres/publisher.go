@@ -30,12 +30,12 @@ var errPublishOnly = errors.New("the change log is read through the window drive
 
 const publish = `insert into core.tb_entity_change_log
     (id, object_type, modification_type, object_id, object_key, object_data, object_data_before, tenant_id, user_id, actor_type,
-     schema_version, seq, created_at, extra_metadata)
+     schema_version, seq, created_at, extra_metadata, trace_context)
 select coalesce(e.id::uuid, gen_random_uuid()), $1, e.type, e.object_id::uuid, e.key, e.data::jsonb, e.before::jsonb, e.tenant::uuid, e.usr, e.actor,
-       e.version, e.seq, coalesce(e.at::timestamptz, clock_timestamp()), e.extra::jsonb
+       e.version, e.seq, coalesce(e.at::timestamptz, clock_timestamp()), e.extra::jsonb, e.trace::jsonb
   from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-              $11::integer[], $12::bigint[], $13::text[], $14::text[]) with ordinality
-       as e (id, type, object_id, key, data, before, tenant, usr, actor, version, seq, at, extra, n)
+              $11::integer[], $12::bigint[], $13::text[], $14::text[], $15::text[]) with ordinality
+       as e (id, type, object_id, key, data, before, tenant, usr, actor, version, seq, at, extra, trace, n)
  order by e.n`
 
 // InsertQuery implements sql.SchemaAdapter.

@@ -16,7 +16,7 @@ import (
 
 // logRow is one row to insert; nil is null.
 type logRow struct {
-	id, objectID, key, data, before, tenant, user, actor, at, extra *string
+	id, objectID, key, data, before, tenant, user, actor, at, extra, trace *string
 
 	kind    string
 	version *int32
@@ -48,6 +48,7 @@ func eventRow(e *event.Event, msg *message.Message) (logRow, error) {
 	row := logRow{
 		id: uuidText(msg.UUID), kind: string(e.Type), key: text(e.EntityID), objectID: uuidText(e.EntityID),
 		data: text(string(e.Data)), before: text(string(e.Before)), tenant: uuidText(e.TenantID), user: text(e.UserID), actor: text(e.ActorType),
+		trace: text(e.Trace.JSON()),
 	}
 	if gjson.GetBytes(msg.Payload, "id").String() != "" { // else Decode made it up, and the message's own is better
 		if row.id = uuidText(e.ID); row.id == nil {
@@ -121,7 +122,7 @@ func uuidText(s string) *string {
 
 // logColumns are rows turned into one array a column, as unnest takes them.
 type logColumns struct {
-	id, kind, objectID, key, data, before, tenant, user, actor, at, extra []*string
+	id, kind, objectID, key, data, before, tenant, user, actor, at, extra, trace []*string
 
 	version []*int32
 	seq     []*int64
@@ -131,9 +132,9 @@ func (c *logColumns) add(r logRow) {
 	c.id, c.kind, c.objectID, c.key = append(c.id, r.id), append(c.kind, &r.kind), append(c.objectID, r.objectID), append(c.key, r.key)
 	c.data, c.before, c.tenant = append(c.data, r.data), append(c.before, r.before), append(c.tenant, r.tenant)
 	c.user, c.actor, c.version, c.seq = append(c.user, r.user), append(c.actor, r.actor), append(c.version, r.version), append(c.seq, r.seq)
-	c.at, c.extra = append(c.at, r.at), append(c.extra, r.extra)
+	c.at, c.extra, c.trace = append(c.at, r.at), append(c.extra, r.extra), append(c.trace, r.trace)
 }
 
 func (c *logColumns) args() []any {
-	return []any{c.id, c.kind, c.objectID, c.key, c.data, c.before, c.tenant, c.user, c.actor, c.version, c.seq, c.at, c.extra}
+	return []any{c.id, c.kind, c.objectID, c.key, c.data, c.before, c.tenant, c.user, c.actor, c.version, c.seq, c.at, c.extra, c.trace}
 }

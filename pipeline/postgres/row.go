@@ -43,6 +43,7 @@ const (
 	colActor
 	colVersion
 	colExtra
+	colTrace
 	colSeq
 	colTime
 	colCut
@@ -144,6 +145,9 @@ func (d *decoder) row(raw [][]byte) (row, error) {
 		ID: string(raw[colID]), Type: eventType(raw[colType]), Entity: d.name(raw[colEntity]), EntityID: string(raw[colKey]),
 		Data: data, Before: before, TenantID: string(raw[colTenant]), UserID: string(raw[colUser]), Timestamp: time.UnixMicro(micros).UTC(),
 		Seq: seq, Source: d.source, ActorType: d.name(raw[colActor]), SchemaVersion: version,
+	}
+	if raw[colTrace] != nil {
+		e.Trace = event.ParseTraceContext(string(raw[colTrace]))
 	}
 	switch {
 	case e.Type == event.Delete && before != nil:

@@ -58,7 +58,7 @@ func (q *queries) of(limit int) *limited {
 // out of line.
 const outputs = `w.pk_entity_change_log, w.id, w.object_type, w.modification_type, coalesce(w.object_key, w.object_id::text),
 	case when not w.cut then w.object_data end, case when not w.cut then w.object_data_before end,
-	w.tenant_id, w.user_id, w.actor_type, w.schema_version, case when not w.cut then w.extra_metadata end,
+	w.tenant_id, w.user_id, w.actor_type, w.schema_version, case when not w.cut then w.extra_metadata end, case when not w.cut then w.trace_context::text end,
 	coalesce(w.seq, w.pk_entity_change_log), (extract(epoch from case when w.created_at >= '0001-01-01 00:00+00' and w.created_at < '9999-12-31 00:00+00' then w.created_at else now() end) * 1000000)::bigint, w.cut`
 
 // pageOf takes the first rows of source by primary key and marks those of more than room bytes on disk.
@@ -103,7 +103,7 @@ func probeSQL(filter string, limit int) string {
 			select l.* from core.tb_entity_change_log l where l.tx_id between x.id and x.id %[1]s
 			order by l.tx_id, l.pk_entity_change_log limit %[2]d) m`, filter, limit+1)
 	return `select null::bigint, null::uuid, null::text, null::text, null::text, null::jsonb, null::jsonb, null::uuid,
-		null::text, null::text, null::integer, null::jsonb, null::bigint, null::bigint, null::boolean,
+		null::text, null::text, null::integer, null::jsonb, null::text, null::bigint, null::bigint, null::boolean,
 		pg_current_snapshot()::text, (select epoch from public.tb_observer_checkpoint where transport_name = $3)
 	union all
 	(select ` + outputs + `, null, null from ` + pageOf(source, limit+1, room(limit)) + `)`
