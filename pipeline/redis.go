@@ -53,6 +53,9 @@ func (p *Pipeline) askRedis(ctx context.Context, client redis.UniversalClient, t
 
 // usesRedis reports whether anything that is enabled needs Redis.
 func (p *Pipeline) usesRedis() bool {
+	if p.plan.dedupUsesRedis() || p.plan.cfg.Performance.EnableCaching && p.plan.cfg.CachesInRedis() {
+		return true
+	}
 	for _, o := range p.plan.observers {
 		for _, a := range o.actions {
 			if user, ok := a.run.(handlers.RedisUser); ok && user.UsesRedis() {
