@@ -28,7 +28,9 @@ var (
 )
 
 // CheckFiles reports whether the certificates can be read. Its error is a [*FileError].
-func (c Config) CheckFiles() error { return c.secure(&redis.UniversalOptions{TLSConfig: &tls.Config{}}) } //nolint:gosec // nothing connects
+func (c Config) CheckFiles() error {
+	return c.secure(&redis.UniversalOptions{TLSConfig: &tls.Config{}})
+} //nolint:gosec // nothing connects
 
 // secure puts the certificates into options. The client's are read for each connection, since they are renewed.
 func (c Config) secure(options *redis.UniversalOptions) error {
