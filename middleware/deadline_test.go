@@ -56,19 +56,19 @@ func TestTheContextOfAnAttemptEndsLikeAnyOther(t *testing.T) {
 		err       error
 		cancelled error // by the parent, with errWhy, before the look
 	}{
-		"Err before the end":   {look: func(ctx context.Context) error { time.Sleep(early); return ctx.Err() }, cancelled: context.Canceled},
-		"Err after the end":    {look: func(ctx context.Context) error { time.Sleep(late); return ctx.Err() }, err: context.DeadlineExceeded, cancelled: context.Canceled},
-		"Err at the end":       {look: func(ctx context.Context) error { time.Sleep(time.Second); synctest.Wait(); return ctx.Err() }, err: context.DeadlineExceeded, cancelled: context.Canceled},
-		"Cause before the end": {look: func(ctx context.Context) error { time.Sleep(early); return context.Cause(ctx) }, cancelled: errWhy},
-		"Cause after the end":  {look: func(ctx context.Context) error { time.Sleep(late); return context.Cause(ctx) }, err: context.DeadlineExceeded, cancelled: errWhy},
+		"Err before the end":   {look: func(ctx context.Context) error { <-time.After(early); return ctx.Err() }, cancelled: context.Canceled},
+		"Err after the end":    {look: func(ctx context.Context) error { <-time.After(late); return ctx.Err() }, err: context.DeadlineExceeded, cancelled: context.Canceled},
+		"Err at the end":       {look: func(ctx context.Context) error { <-time.After(time.Second); synctest.Wait(); return ctx.Err() }, err: context.DeadlineExceeded, cancelled: context.Canceled},
+		"Cause before the end": {look: func(ctx context.Context) error { <-time.After(early); return context.Cause(ctx) }, cancelled: errWhy},
+		"Cause after the end":  {look: func(ctx context.Context) error { <-time.After(late); return context.Cause(ctx) }, err: context.DeadlineExceeded, cancelled: errWhy},
 		"Done":                 {look: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, err: context.DeadlineExceeded, cancelled: context.Canceled},
 		"Done of a child":      {look: child(context.WithCancel), err: context.DeadlineExceeded, cancelled: errWhy},
 		"Done of a child with a time": {look: child(func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return context.WithTimeout(ctx, time.Hour)
 		}), err: context.DeadlineExceeded, cancelled: errWhy},
 		"Done of a child with a value":  {look: child(withValue), err: context.DeadlineExceeded, cancelled: errWhy},
-		"Err of a child with a value":   {look: func(ctx context.Context) error { ctx, _ = withValue(ctx); time.Sleep(late); return ctx.Err() }, err: context.DeadlineExceeded, cancelled: context.Canceled},
-		"a child without its end":       {look: func(ctx context.Context) error { time.Sleep(late); return context.Cause(context.WithoutCancel(ctx)) }},
+		"Err of a child with a value":   {look: func(ctx context.Context) error { ctx, _ = withValue(ctx); <-time.After(late); return ctx.Err() }, err: context.DeadlineExceeded, cancelled: context.Canceled},
+		"a child without its end":       {look: func(ctx context.Context) error { <-time.After(late); return context.Cause(context.WithoutCancel(ctx)) }},
 		"AfterFunc":                     {look: afterFunc, err: context.DeadlineExceeded, cancelled: errWhy},
 		"AfterFunc that is not waited":  {look: func(ctx context.Context) error { require.True(t, context.AfterFunc(ctx, func() {})()); return nil }},
 		"a child that ends by itself":   {look: func(ctx context.Context) error { ctx, cancel := context.WithCancel(ctx); cancel(); return ctx.Err() }, err: context.Canceled, cancelled: context.Canceled},
@@ -144,7 +144,7 @@ func TestTheParentsTimeCountsWhereItIsEarlier(t *testing.T) {
 				defer cancel()
 				run(parent, func(ctx context.Context) {
 					require.NoError(t, deadlineIn(time.Millisecond)(ctx))
-					time.Sleep(2 * time.Millisecond)
+					<-time.After(2 * time.Millisecond)
 					require.Equal(t, context.DeadlineExceeded, ctx.Err())
 					require.Equal(t, errWhy, context.Cause(ctx))
 				})
@@ -167,19 +167,22 @@ func TestTheContextEndsWithTheAttempt(t *testing.T) {
 	for kind, run := range map[string]attempt{"ours": attempted, "standard": standard} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var waited, asked, unasked context.Context
+				var kept []context.Context
 				run(t.Context(), func(ctx context.Context) {
-					waited = ctx
+					kept = append(kept, ctx)
 					go func() { <-ctx.Done() }() // synctest misses it if it does not end
 					synctest.Wait()
 				})
-				run(t.Context(), func(ctx context.Context) { asked = ctx })
-				run(t.Context(), func(ctx context.Context) { unasked, _ = withValue(ctx) })
-				for _, ctx := range []context.Context{waited, asked, unasked} {
+				run(t.Context(), func(ctx context.Context) { kept = append(kept, ctx) })
+				run(t.Context(), func(ctx context.Context) {
+					ctx, _ = withValue(ctx)
+					kept = append(kept, ctx)
+				})
+				for _, ctx := range kept {
 					<-ctx.Done()
 					require.Equal(t, context.Canceled, ctx.Err())
 					require.Equal(t, context.Canceled, context.Cause(ctx))
-					time.Sleep(time.Minute)
+					<-time.After(time.Minute)
 					require.Equal(t, context.Canceled, ctx.Err())
 				}
 			})

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +22,8 @@ type tally struct{ matched, looked, skipped atomic.Int64 }
 func (c *tally) notMatched() int64 { return c.looked.Load() - c.matched.Load() + c.skipped.Load() }
 
 // observing returns an observer with a condition, "" for none, and what it was told.
-func observing(t testing.TB, name, entity string, of event.Type, condition string) (Observer, *tally) {
+func observing(tb testing.TB, name, entity string, of event.Type, condition string) (Observer, *tally) {
+	tb.Helper()
 	c := &tally{}
 	o := Observer{
 		Name: name, Entity: entity, Type: of,
@@ -37,7 +39,7 @@ func observing(t testing.TB, name, entity string, of event.Type, condition strin
 		return o, c
 	}
 	compiled, err := handlers.CompileCondition(condition)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	o.Match = compiled.Match
 	if path, text, ok := compiled.Requires(); ok {
 		o.Requires = &Requirement{path, text}
@@ -79,7 +81,7 @@ func TestTheIndexHidesNobody(t *testing.T) {
 		for i, condition := range rapid.SliceOfN(rapid.SampledFrom(conditions), 1, 12).Draw(rt, "conditions") {
 			entity := rapid.SampledFrom([]string{"Order", "Order", "*", "Item"}).Draw(rt, "entity")
 			of := rapid.SampledFrom([]event.Type{"", "", event.Update, event.Insert}).Draw(rt, "type")
-			o, c := observing(t, fmt.Sprint(i), entity, of, condition)
+			o, c := observing(t, strconv.Itoa(i), entity, of, condition)
 			observers, tallies = append(observers, o), append(tallies, c)
 		}
 		d := matcher(observers...)
@@ -118,7 +120,7 @@ func TestSkippedEventsAreCountedWhileOthersMatch(t *testing.T) {
 	var observers []Observer
 	var tallies []*tally
 	for i := range 10 {
-		o, c := observing(t, fmt.Sprint(i), "Order", "", fmt.Sprintf("data.status == 's%d'", i))
+		o, c := observing(t, strconv.Itoa(i), "Order", "", fmt.Sprintf("data.status == 's%d'", i))
 		observers, tallies = append(observers, o), append(tallies, c)
 	}
 	d := matcher(observers...)
@@ -170,11 +172,12 @@ func TestObserversWithOtherTextsCostNoMemory(t *testing.T) {
 }
 
 // crowd is n observers of one entity, each with another status, and with real counters.
-func crowd(t testing.TB, n int) *Dispatcher {
+func crowd(tb testing.TB, n int) *Dispatcher {
+	tb.Helper()
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "events"}, []string{"observer"})
 	var observers []Observer
 	for i := range n {
-		o, _ := observing(t, fmt.Sprint(i), "Order", "", fmt.Sprintf("data.status == 'status %d'", i))
+		o, _ := observing(tb, strconv.Itoa(i), "Order", "", fmt.Sprintf("data.status == 'status %d'", i))
 		counter := vec.WithLabelValues(o.Name)
 		o.Matched = func(bool, error) { counter.Inc() }
 		observers = append(observers, o)
