@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -89,7 +90,7 @@ func (c *crowded) measure(t *testing.T, url string, hanging bool, duration time.
 	for end := time.Now().Add(duration); time.Now().Before(end); wait(t.Context(), 20*time.Millisecond) {
 		for i := range crowd / 10 {
 			entity := (sent/(crowd/10)*(crowd/10) + i) % crowd
-			_, err := conn.Exec(t.Context(), `select core.emit_event($1, '{}', $2)`, fmt.Sprintf("E%d", entity), fmt.Sprint(sent+i))
+			_, err := conn.Exec(t.Context(), `select core.emit_event($1, '{}', $2)`, fmt.Sprintf("E%d", entity), strconv.Itoa(sent+i))
 			require.NoError(t, err)
 		}
 		sent += crowd / 10

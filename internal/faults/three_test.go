@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -34,12 +35,13 @@ func TestARetryRepeatsItsOwnActionOnly(t *testing.T) {
 				t.Cleanup(server.Close)
 				url := testenv.Postgres(t)
 				prepareDatabase(t, url)
-				text := fmt.Sprintf("[transport]\ntransport = \"postgres\"\n[transport.postgres]\nurl = %q\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n[performance]\nenable_concurrent = %t\n[[observers]]\nname = \"three\"\nentity = \"E\"\non_retry = %q\n[observers.retry]\ninitial_delay_ms = 50\n", url, concurrent, onRetry)
+				var text strings.Builder
+				fmt.Fprintf(&text, "[transport]\ntransport = \"postgres\"\n[transport.postgres]\nurl = %q\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n[performance]\nenable_concurrent = %t\n[[observers]]\nname = \"three\"\nentity = \"E\"\non_retry = %q\n[observers.retry]\ninitial_delay_ms = 50\n", url, concurrent, onRetry)
 				for _, path := range []string{"first", "second", "third"} {
-					text += fmt.Sprintf("[[observers.actions]]\ntype = \"webhook\"\nname = %q\nurl = \"%s/%s\"\n", path, server.URL, path)
+					fmt.Fprintf(&text, "[[observers.actions]]\ntype = \"webhook\"\nname = %q\nurl = \"%s/%s\"\n", path, server.URL, path)
 				}
 				name := filepath.Join(t.TempDir(), "observer.toml")
-				require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+				require.NoError(t, os.WriteFile(name, []byte(text.String()), 0o600))
 				o := startObserver(t, name)
 				o.leads(t)
 				_, err := queryURL[string](t.Context(), url, `select core.emit_event('E', '{}', '7')::text`)

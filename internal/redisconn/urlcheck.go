@@ -43,7 +43,7 @@ var parameters = map[kind][]string{
 var instead = map[string]string{
 	"pool_size": "write pool_size in [redis]", "dial_timeout": "write connect_timeout_secs in [redis]",
 	"read_timeout": "write command_timeout_secs in [redis]", "write_timeout": "write command_timeout_secs in [redis]",
-	"username": "write redis://user:password@host", "password": "write redis://user:password@host",
+	"username": "write redis://user:password@host", "password": "write redis://user:password@host", //nolint:gosec // the form to write, no credential
 	"skip_verify": "write tls_ca in [redis]", "db": "leave it out",
 }
 

@@ -3,8 +3,8 @@ package dispatch_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -79,14 +79,14 @@ func TestAnEndpointThatHangsLeavesSlotsAndIsSpilledInOrder(t *testing.T) {
 		const changes = 200
 		var spilled []string
 		for i := range changes {
-			r.up <- change("Slow", fmt.Sprint(i), fmt.Sprint(i))
-			r.up <- change("Quick", fmt.Sprint(i), "7")
+			r.up <- change("Slow", strconv.Itoa(i), strconv.Itoa(i))
+			r.up <- change("Quick", strconv.Itoa(i), "7")
 		}
 		synctest.Wait()
 		require.Len(t, r.log, changes, "the other endpoint gets everything")
 		require.Equal(t, 8, most, "at most twice as many as are free")
 		for i := 8 + 64; i < changes; i++ {
-			spilled = append(spilled, fmt.Sprint(i))
+			spilled = append(spilled, strconv.Itoa(i))
 		}
 		require.Equal(t, spilled, q.ids(), "what neither runs nor waits, in order")
 		require.Equal(t, []string{"slow/a"}, r.Busy())
@@ -112,7 +112,7 @@ func TestOneEndpointAloneHasAllSlots(t *testing.T) {
 			return nil
 		})
 		for i := range 12 {
-			r.up <- change("Slow", fmt.Sprint(i), fmt.Sprint(i))
+			r.up <- change("Slow", strconv.Itoa(i), strconv.Itoa(i))
 		}
 		synctest.Wait()
 		require.Equal(t, 12, running)

@@ -1,7 +1,7 @@
 package postgres
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -15,7 +15,7 @@ import (
 func laned(lane string, n int) []dispatch.Spilled {
 	list := make([]dispatch.Spilled, n)
 	for i := range list {
-		d := delivery(fmt.Sprint(i), "shipped", "notify")
+		d := delivery(strconv.Itoa(i), "shipped", "notify")
 		d.Lane, d.Attempts = lane, nil
 		list[i] = dispatch.Spilled{Delivery: d, NotBefore: time.Now()}
 	}

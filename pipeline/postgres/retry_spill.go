@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +42,7 @@ func (q *RetryQueue) Spill(ctx context.Context, list []dispatch.Spilled) error {
 
 func refused(d *event.Delivery, err error) *event.Delivery {
 	dead := *d
-	dead.Attempts = append(dead.Attempts[:len(dead.Attempts):len(dead.Attempts)], event.Attempt{At: time.Now(), Error: err.Error(), Class: "unstorable"})
+	dead.Attempts = append(slices.Clip(dead.Attempts), event.Attempt{At: time.Now(), Error: err.Error(), Class: "unstorable"})
 	return &dead
 }
 
