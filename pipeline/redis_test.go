@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -143,7 +144,7 @@ func TestRedisMayComeAndGo(t *testing.T) {
 	for id := range 2 { // once since the start, once in between
 		_, err = pool.Exec(t.Context(), `select core.emit_event('Order', jsonb_build_object('id', $1::int))`, id)
 		require.NoError(t, err)
-		require.Equal(t, fmt.Sprint(id), <-arrived, "the work goes on")
+		require.Equal(t, strconv.Itoa(id), <-arrived, "the work goes on")
 		testenv.Eventually(t, within, func() error { return parked(t, pool, 2) })
 		require.NoError(t, p.is(admin.Degraded))
 
