@@ -115,7 +115,7 @@ func (s *Servers) redisClient() (redis.UniversalClient, error) {
 	if s.redis == nil {
 		client, err := redisconn.Open(*s.cfg.Redis)
 		if err != nil {
-			return nil, fmt.Errorf("open Redis: %w", err)
+			return nil, fmt.Errorf("url in [redis] %w", err)
 		}
 		s.redis = client
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/redis/go-redis/v9"
 
@@ -12,7 +13,7 @@ import (
 
 const (
 	redisCheck = "redis"
-	redisFix   = "check that the server runs and that redis.url reaches it; the work goes on meanwhile, and what needs it is parked"
+	redisFix   = "check that the server runs and that redis.url reaches it; meanwhile publish and cache actions are parked, and the others go on without dedup and cache"
 )
 
 // watchRedis shows in /readyz, until ctx ends, whether the Redis that something uses answers. The process does its work
@@ -25,7 +26,7 @@ func (p *Pipeline) watchRedis(ctx context.Context) error {
 	cfg.PoolSize = 1 // of its own: a pool that is busy is no outage
 	client, err := redisconn.Open(cfg)
 	if err != nil {
-		return err
+		return fmt.Errorf("url in [redis] %w", err)
 	}
 	defer func() { _ = client.Close() }() // nothing is under way
 	trouble := outage.New(p.log, "redis is away, working without it", "redis answers")

@@ -3,7 +3,6 @@ package redisconn
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -31,11 +30,11 @@ type Config struct {
 var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
 // Open returns a client, which connects when it is first used. It is a *redis.ClusterClient for a Cluster, else a
-// *redis.Client. The error never holds the URL.
+// *redis.Client. The error goes on where "url in [redis]" ends, and holds nothing of the URL.
 func Open(c Config) (redis.UniversalClient, error) {
 	options, err := parse(c.URL.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("url in [redis] %w", err)
+		return nil, err
 	}
 	if err := c.secure(options); err != nil {
 		return nil, err

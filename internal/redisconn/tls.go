@@ -16,8 +16,8 @@ type FileError struct {
 	Err error
 }
 
-// Error implements error.
-func (e *FileError) Error() string { return e.Key + " in [redis]: " + e.Err.Error() }
+// Error implements error. As every error of [Open] it goes on where "url in [redis]" ends.
+func (e *FileError) Error() string { return "needs " + e.Key + ": " + e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }
@@ -66,12 +66,15 @@ func (c Config) pair() (tls.Certificate, error) {
 	case c.TLSKey == "":
 		return tls.Certificate{}, &FileError{"tls_key", errBelong}
 	}
-	for key, file := range map[string]string{"tls_cert": c.TLSCert, "tls_key": c.TLSKey} {
-		if _, err := os.ReadFile(file); err != nil { //nolint:gosec // the operator names it
-			return tls.Certificate{}, &FileError{key, err}
-		}
+	cert, err := os.ReadFile(c.TLSCert)
+	if err != nil {
+		return tls.Certificate{}, &FileError{"tls_cert", err}
 	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	key, err := os.ReadFile(c.TLSKey)
+	if err != nil {
+		return tls.Certificate{}, &FileError{"tls_key", err}
+	}
+	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return tls.Certificate{}, &FileError{"tls_cert", fmt.Errorf("is no pair with tls_key, in PEM form: %w", err)}
 	}

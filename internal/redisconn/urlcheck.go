@@ -40,7 +40,7 @@ var parameters = map[kind][]string{
 }
 
 // instead says what to write for a parameter of go-redis that has a key in the file, or a place of its own.
-var instead = map[string]string{ //nolint:gosec // forms to write, no credentials
+var instead = map[string]string{ //nolint:gosec // the form to write, no credential
 	"pool_size": "write pool_size in [redis]", "dial_timeout": "write connect_timeout_secs in [redis]",
 	"read_timeout": "write command_timeout_secs in [redis]", "write_timeout": "write command_timeout_secs in [redis]",
 	"username": "write redis://user:password@host", "password": "write redis://user:password@host",
