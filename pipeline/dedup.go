@@ -58,15 +58,22 @@ func (p *Pipeline) openDedup(ctx context.Context, own func() (middleware.DedupSt
 	return d, nil
 }
 
+const (
+	dedupCheck = "dedup"
+	dedupFix   = "everything is delivered meanwhile, some of it perhaps twice; check the store of deduplication"
+)
+
 // reportDedup returns what is told of each call of the store, nil when it answered. It is the one place that knows whether
 // deduplication works.
 func (p *Pipeline) reportDedup() func(error) {
 	trouble := outage.New(p.log, "deliveries are not deduplicated while the store does not answer: some may come twice", "deliveries are deduplicated again")
 	return func(err error) {
 		if err != nil {
+			p.health.Degrade(dedupCheck, err.Error(), dedupFix)
 			trouble.Failed(err)
 			return
 		}
+		p.health.OK(dedupCheck)
 		trouble.OK()
 	}
 }
