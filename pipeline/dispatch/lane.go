@@ -40,6 +40,7 @@ type job struct {
 	ordered  bool
 	pause    time.Duration // before the next attempt, when this one is nacked
 	parked   bool          // it comes from the retry queue
+	entered  time.Time     // when it became one of those that its share counts
 	next     *job
 	last     *job // of the lane; kept by the job that runs
 }
@@ -126,7 +127,7 @@ func (d *Dispatcher) start(ctx context.Context, j *job, alive bool) {
 			}
 		}
 		if alive {
-			entered, waits := j.action.share.enter(j, d.free())
+			entered, waits := j.action.share.enter(j, d.free)
 			if waits {
 				return
 			}
@@ -161,7 +162,7 @@ func (d *Dispatcher) run(ctx context.Context, j *job, alive bool) bool {
 
 // leaveShare gives back what share.enter gave, and starts those whose turn it is now.
 func (d *Dispatcher) leaveShare(ctx context.Context, j *job) {
-	for _, next := range j.action.share.leave(d.free()) {
+	for _, next := range j.action.share.leave(j, d.free()) {
 		go func() { // counted in jobs
 			if !d.run(ctx, next, true) {
 				d.start(ctx, next.leave(), false)
