@@ -494,6 +494,11 @@ func (l *stuckListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if tcp, ok := raw.(*net.TCPConn); ok { // else the kernel takes all that is written, and nobody is stuck
+		if err := tcp.SetReadBuffer(32 << 10); err != nil {
+			return nil, err
+		}
+	}
 	c := &stuckConn{Conn: raw, stuck: make(chan struct{}), closed: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()

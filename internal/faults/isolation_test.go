@@ -30,10 +30,55 @@ const (
 type crowded struct {
 	addrs []string
 
-	mu      sync.Mutex // guards what follows
-	hanging bool
-	took    []time.Duration // of all endpoints but the first
-	hung    int
+	mu   sync.Mutex      // guards what follows
+	bad  []misbehaviour  // what the first endpoint does with its requests, in turn; none: it works
+	took []time.Duration // of all endpoints but the first
+	hung int
+}
+
+// misbehaviour is what an endpoint does instead of answering.
+type misbehaviour func(w http.ResponseWriter, r *http.Request)
+
+func hang(_ http.ResponseWriter, r *http.Request) {
+	timer := time.NewTimer(hangs)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.Context().Done():
+	}
+}
+
+func hangInBody(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	_, _ = w.Write([]byte("{")) // the client may have gone
+	_ = http.NewResponseController(w).Flush()
+	hang(w, r)
+}
+
+func flood(w http.ResponseWriter, _ *http.Request) {
+	for block := make([]byte, 1<<20); ; {
+		if _, err := w.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+func hangUp(w http.ResponseWriter, _ *http.Request) {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		_ = conn.Close()
+	}
+}
+
+func answers(status int, header, value string) misbehaviour {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(header, value)
+		w.WriteHeader(status)
+	}
+}
+
+var misbehaviours = []misbehaviour{
+	hang, hangInBody, flood, hangUp, answers(http.StatusInternalServerError, "X", "x"), answers(http.StatusTooManyRequests, "Retry-After", "1"),
+	answers(http.StatusFound, "Location", "/elsewhere"), answers(http.StatusNotFound, "X", "x"),
 }
 
 func newCrowd(t *testing.T) *crowded {
@@ -55,34 +100,30 @@ func newCrowd(t *testing.T) *crowded {
 }
 
 func (c *crowded) endpoint(first bool) http.Handler {
-	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at, err := time.Parse(time.RFC3339Nano, r.Header.Get("X-Changed"))
+		var misbehave misbehaviour
 		c.mu.Lock()
-		wait := first && c.hanging
 		switch {
-		case wait:
+		case first && len(c.bad) > 0:
+			misbehave = c.bad[c.hung%len(c.bad)]
 			c.hung++
 		case !first && err == nil:
 			c.took = append(c.took, time.Since(at))
 		}
 		c.mu.Unlock()
-		if wait {
-			timer := time.NewTimer(hangs)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-r.Context().Done():
-			}
+		if misbehave != nil {
+			misbehave(w, r)
 		}
 	})
 }
 
 // measure changes rows of all entities for a while, evenly, and returns how long the requests to all endpoints but the first
 // took: the median and the 99th percentile.
-func (c *crowded) measure(t *testing.T, url string, hanging bool, duration time.Duration) (p50, p99 time.Duration) {
+func (c *crowded) measure(t *testing.T, url string, bad []misbehaviour, duration time.Duration) (p50, p99 time.Duration) {
 	t.Helper()
 	c.mu.Lock()
-	c.hanging, c.took, c.hung = hanging, nil, 0
+	c.bad, c.took, c.hung = bad, nil, 0
 	c.mu.Unlock()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
@@ -107,7 +148,7 @@ func (c *crowded) measure(t *testing.T, url string, hanging bool, duration time.
 	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if hanging {
+	if len(bad) > 0 {
 		require.Positive(t, c.hung, "the first endpoint was asked")
 	}
 	slices.Sort(c.took)
@@ -117,6 +158,17 @@ func (c *crowded) measure(t *testing.T, url string, hanging bool, duration time.
 // TestAHangingEndpointSlowsNoOther has fifty endpoints, of which one lets every request wait for 15 s.
 func TestAHangingEndpointSlowsNoOther(t *testing.T) {
 	scenario(t)
+	besideOneThat(t, []misbehaviour{hang})
+}
+
+// TestAnEndpointThatFailsInEveryWaySlowsNoOther is the same with one that misbehaves differently each time.
+func TestAnEndpointThatFailsInEveryWaySlowsNoOther(t *testing.T) {
+	scenario(t)
+	besideOneThat(t, misbehaviours)
+}
+
+func besideOneThat(t *testing.T, bad []misbehaviour) {
+	t.Helper()
 	url := testenv.Postgres(t)
 	prepareDatabase(t, url)
 	c := newCrowd(t)
@@ -130,11 +182,11 @@ func TestAHangingEndpointSlowsNoOther(t *testing.T) {
 	o := startObserver(t, name)
 	o.leads(t)
 	duration := pick(6*time.Second, 40*time.Second)
-	c.measure(t, url, false, time.Second) // connections are made
-	_, without := c.measure(t, url, false, duration)
-	p50, with := c.measure(t, url, true, duration)
-	_, after := c.measure(t, url, false, duration)
-	t.Logf("p99 of %d endpoints: %s alone, %s beside one that hangs (p50 %s), %s once it works", crowd-1, without, with, p50, after)
+	c.measure(t, url, nil, time.Second) // connections are made
+	_, without := c.measure(t, url, nil, duration)
+	p50, with := c.measure(t, url, bad, duration)
+	_, after := c.measure(t, url, nil, duration)
+	t.Logf("p99 of %d endpoints: %s alone, %s beside one that misbehaves (p50 %s), %s once it works", crowd-1, without, with, p50, after)
 	limit := max(without, after)*12/10 + pick(20*time.Millisecond, 0)
 	require.LessOrEqual(t, with, limit, "p99 beside the hanging endpoint")
 	testenv.Eventually(t, 2*within, func() error {

@@ -70,6 +70,7 @@ type settings struct {
 	timeout  int    // timeout_ms
 	retry    string // lines of [observers.retry]
 	onRetry  string // default: overtake
+	redis    string // address of the Redis that deduplicates; "": nothing does
 	deadly   bool   // events may end the process
 }
 
@@ -79,7 +80,9 @@ transport = "postgres"
 [transport.postgres]
 url = %q
 start_from = %q
+%s
 [performance]
+enable_dedup = %t
 max_concurrency = %d
 shutdown_timeout = %q
 [pipeline]
@@ -119,6 +122,10 @@ func (w *world) config(t *testing.T, s settings) string {
 	if s.instance == "" {
 		s.instance = "one"
 	}
+	redis := ""
+	if s.redis != "" {
+		redis = fmt.Sprintf("[redis]\nurl = %q\ncommand_timeout_secs = 1", s.redis)
+	}
 	if s.onRetry == "" {
 		s.onRetry = "overtake"
 	}
@@ -127,7 +134,7 @@ func (w *world) config(t *testing.T, s settings) string {
 		middleware = `"deadly"`
 	}
 	name := filepath.Join(w.dir, s.instance+".toml")
-	text := fmt.Sprintf(configuration, s.url, s.start, concurrency, s.shutdown, middleware, s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
+	text := fmt.Sprintf(configuration, s.url, s.start, redis, s.redis != "", concurrency, s.shutdown, middleware, s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	return name
 }
