@@ -55,7 +55,7 @@ func hangInBody(w http.ResponseWriter, r *http.Request) {
 	hang(w, r)
 }
 
-func flood(w http.ResponseWriter, _ *http.Request) {
+func floods(w http.ResponseWriter, _ *http.Request) {
 	for block := make([]byte, 1<<20); ; {
 		if _, err := w.Write(block); err != nil {
 			return
@@ -77,7 +77,7 @@ func answers(status int, header, value string) misbehaviour {
 }
 
 var misbehaviours = []misbehaviour{
-	hang, hangInBody, flood, hangUp, answers(http.StatusInternalServerError, "X", "x"), answers(http.StatusTooManyRequests, "Retry-After", "1"),
+	hang, hangInBody, floods, hangUp, answers(http.StatusInternalServerError, "X", "x"), answers(http.StatusTooManyRequests, "Retry-After", "1"),
 	answers(http.StatusFound, "Location", "/elsewhere"), answers(http.StatusNotFound, "X", "x"),
 }
 
