@@ -158,16 +158,16 @@ func (c *crowded) measure(t *testing.T, url string, bad []misbehaviour, duration
 // TestAHangingEndpointSlowsNoOther has fifty endpoints, of which one lets every request wait for 15 s.
 func TestAHangingEndpointSlowsNoOther(t *testing.T) {
 	scenario(t)
-	besideOneThat(t, []misbehaviour{hang})
+	besideOneThat(t, []misbehaviour{hang}, 1.2)
 }
 
 // TestAnEndpointThatFailsInEveryWaySlowsNoOther is the same with one that misbehaves differently each time.
 func TestAnEndpointThatFailsInEveryWaySlowsNoOther(t *testing.T) {
 	scenario(t)
-	besideOneThat(t, misbehaviours)
+	besideOneThat(t, misbehaviours, 1.5) // floods take processor time
 }
 
-func besideOneThat(t *testing.T, bad []misbehaviour) {
+func besideOneThat(t *testing.T, bad []misbehaviour, factor float64) {
 	t.Helper()
 	url := testenv.Postgres(t)
 	prepareDatabase(t, url)
@@ -187,7 +187,7 @@ func besideOneThat(t *testing.T, bad []misbehaviour) {
 	p50, with := c.measure(t, url, bad, duration)
 	_, after := c.measure(t, url, nil, duration)
 	t.Logf("p99 of %d endpoints: %s alone, %s beside one that misbehaves (p50 %s), %s once it works", crowd-1, without, with, p50, after)
-	limit := max(without, after)*12/10 + pick(20*time.Millisecond, 0)
+	limit := time.Duration(float64(max(without, after))*factor) + pick(100*time.Millisecond, 0) // the short form runs beside others
 	require.LessOrEqual(t, with, limit, "p99 beside the hanging endpoint")
 	testenv.Eventually(t, 2*within, func() error {
 		left, err := queryURL[int64](t.Context(), url, `select count(*) from core.tb_observer_retry`)
