@@ -21,12 +21,12 @@ const (
 // to be down, and one attempt every two seconds finds out when it is not. It is safe for concurrent use.
 type Endpoint struct {
 	name    string
-	breaker *gobreaker.CircuitBreaker[[]*message.Message]
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}] // of two steps: a function around the attempt would make its stack grow
 }
 
 // NewEndpoint returns an endpoint. changed, which may be nil, is told when its breaker opens and closes.
 func NewEndpoint(name string, changed func(open bool)) *Endpoint {
-	return &Endpoint{name, gobreaker.NewCircuitBreaker[[]*message.Message](gobreaker.Settings{
+	return &Endpoint{name, gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: name, Timeout: endpointPause, MaxRequests: 1,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= endpointTrips },
 		IsSuccessful: func(err error) bool { return err == nil || event.IsPermanent(err) }, // a refusal is an answer
@@ -45,15 +45,21 @@ func (e *Endpoint) Name() string { return e.name }
 // Down reports whether no attempt would be let through now.
 func (e *Endpoint) Down() bool { return e.breaker.State() == gobreaker.StateOpen }
 
+func (e *Endpoint) refuse() error {
+	return event.Defer(fmt.Errorf("%s fails again and again: it is asked every %s whether it works", e.name, endpointPause), endpointPause)
+}
+
 // Breaker lets attempts through to the endpoint while it works, and defers them (event.Defer) while it is down. Every
 // failure counts, except those that are permanent: then the endpoint has answered.
 func Breaker(e *Endpoint) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			msgs, err := e.breaker.Execute(func() ([]*message.Message, error) { return next(msg) })
-			if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-				return nil, event.Defer(fmt.Errorf("%s fails again and again: it is asked every %s whether it works", e.name, endpointPause), endpointPause)
+			done, err := e.breaker.Allow()
+			if err != nil {
+				return nil, e.refuse()
 			}
+			msgs, err := next(msg)
+			done(err)
 			return msgs, err
 		}
 	}
