@@ -38,22 +38,11 @@ func (d *decoder) action(a *Action, n *node, path string) {
 	a.Config = build()
 	v := reflect.ValueOf(a.Config).Elem()
 	fields := fieldsOf(v.Type())
-	d.refusedKeys(a.Type, n, path, fields)
 	d.unknown(n, path, append(own, fields...))
 	d.fields(v, fields, n, path)
 	for _, f := range fields {
 		if value := v.FieldByIndex(f.index); f.key == "cacheable" && value.Kind() == reflect.Bool {
 			a.Cacheable = value.Bool()
-		}
-	}
-}
-
-// refusedKeys reports the keys that a later version brings.
-func (d *decoder) refusedKeys(typ string, n *node, path string, fields []field) {
-	for _, key := range notYetKeys[typ] {
-		if c := n.child(key); c != nil && !slices.Contains(keysOf(fields), key) {
-			d.add(c.keyPos, join(path, key), "is not available in this version", "remove it")
-			delete(n.table, key)
 		}
 	}
 }

@@ -21,6 +21,9 @@ func (d *decoder) checkObserver(o *Observer, path string) {
 	if o.Retry.MaxDelayMS > 0 && o.Retry.MaxDelayMS < o.Retry.InitialDelayMS {
 		d.wrong(path+".retry.max_delay_ms", "is below initial_delay_ms", "raise it")
 	}
+	if o.OnRetry == "hold" && o.Order == "none" {
+		d.wrong(path+".on_retry", `holds nothing where order = "none"`, `write order = "entity", or leave on_retry out`)
+	}
 	d.checkMiddleware(join(path, "middleware"), o.Middleware)
 	for i, a := range o.Actions {
 		p := at(join(path, "actions"), i)

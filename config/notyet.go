@@ -7,14 +7,11 @@ import (
 
 // What the configuration names and this version cannot do. It is refused, never accepted and ignored: whoever builds
 // one of these deletes its line.
-var (
-	notYetValues = map[string][]string{
-		"transport.transport":     {"nats", "redis"},
-		"transport.run_bridge":    {"true"},
-		"transport.run_executors": {"false"},
-	}
-	notYetKeys = map[string][]string{} // of an action, by its type
-)
+var notYetValues = map[string][]string{
+	"transport.transport":     {"nats", "redis"},
+	"transport.run_bridge":    {"true"},
+	"transport.run_executors": {"false"},
+}
 
 // Tables that existing files have and of which this version reads some keys at most. What stands there is checked, and
 // warned about.

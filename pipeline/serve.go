@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/outage"
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/dispatch"
 	"github.com/fraiseql/observer/pipeline/window"
@@ -100,15 +101,11 @@ func (p *Pipeline) watch(cancel context.CancelFunc, sources []source, run func()
 }
 
 func (p *Pipeline) newDispatcher(ctx context.Context, w wiring) (*dispatch.Dispatcher, error) {
-	lanes, err := w.retryQueue.Lanes(ctx)
-	if err != nil {
-		return nil, err
-	}
 	perf := p.plan.cfg.Performance
 	cfg := dispatch.Config{
 		MaxConcurrency: perf.MaxConcurrency, MaxConcurrentActions: perf.MaxConcurrentActions,
 		Held:     w.held,
-		Endpoint: p.endpointOf, Spill: p.countSpilled(w.retryQueue.Spill), Lanes: lanes,
+		Endpoint: p.endpointOf, Spill: p.countSpilled(w.retryQueue.Spill), Lanes: p.parkedLanes(ctx, w.retryQueue),
 		DeadLetter: p.countDeadLetters(w.deadLetters).Put,
 		Settled:    func(e *event.Event) { p.metrics.EventLatency.Observe(time.Since(e.Timestamp).Seconds()) },
 		Log:        p.log,
@@ -131,6 +128,24 @@ func (p *Pipeline) newDispatcher(ctx context.Context, w wiring) (*dispatch.Dispa
 		cfg.Observers = append(cfg.Observers, route)
 	}
 	return dispatch.New(cfg)
+}
+
+// parkedLanes asks until it has an answer: without it, what comes now could overtake what is parked. When ctx ends first,
+// nothing comes any more.
+func (p *Pipeline) parkedLanes(ctx context.Context, queue retryQueue) []dispatch.Lane {
+	trouble := outage.New(p.log, "waiting for the retry queue", "the retry queue answers")
+	for {
+		lanes, err := queue.Lanes(ctx)
+		if err == nil {
+			trouble.OK()
+			return lanes
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		trouble.Failed(err)
+		pause(ctx, retryPause)
+	}
 }
 
 // startRouter registers one handler an action and starts the router. It ends by itself when dispatch closes its topics.
