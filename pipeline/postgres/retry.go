@@ -41,6 +41,9 @@ type RetryQueue struct {
 	limited    atomic.Bool     // some topics were left alone the last time
 	poke       chan struct{}   // one slot: a second poke before the first is seen tells nothing new
 
+	lanes  sync.Mutex // held while a lane is written, see retry_lane.go
+	healed time.Time  // used by Fetch only
+
 	looked   bool    // suspects is complete; used by Fetch only
 	suspects []int64 // rows that may have ended a process and were not handed out yet, those with a mark first
 
@@ -72,12 +75,20 @@ func NewRetryQueue(cfg RetryQueueConfig) (*RetryQueue, error) {
 	}, nil
 }
 
-const park = fence + `, parked as (
-    insert into core.tb_observer_retry as r (listener, event_id, observer, action, generation, entity, event, attempts, not_before, lane)
-    select $1, $3, $4, $5, $6::bigint::integer, $7, $8::text::jsonb, $9::text::jsonb, $10::timestamptz, nullif($11, '') from lease
+// park keeps a row its place in its lane. One that gives its lane up lets the next go on.
+const park = fence + `, l as (
+    select r.* from core.tb_observer_retry r, lease
+     where r.listener = $1 and r.event_id = $3 and r.observer = $4 and r.action = $5 and r.lane is not null and $11 = ''
+), promoted as (
+    update core.tb_observer_retry n set follows = false from l
+     where n.pk_observer_retry = (select min(m.pk_observer_retry) from core.tb_observer_retry m where ` + inLane + ` and m.pk_observer_retry <> l.pk_observer_retry)
+), parked as (
+    insert into core.tb_observer_retry as r (listener, event_id, observer, action, generation, entity, event, attempts, not_before, lane, follows)
+    select $1, $3, $4, $5, $6::bigint::integer, $7, $8::text::jsonb, $9::text::jsonb, $10::timestamptz, nullif($11, ''),
+           $11 <> '' and exists (select from core.tb_observer_retry m where m.listener = $1 and m.observer = $4 and m.action = $5 and m.lane = $11) from lease
     on conflict (listener, event_id, observer, action) do update set
         generation = greatest(r.generation, excluded.generation), attempts = excluded.attempts, not_before = excluded.not_before, lane = excluded.lane,
-        claimed_by = null, starts = 0
+        follows = r.follows and excluded.lane is not null, claimed_by = null, starts = 0
 )
 select exists (select from lease)`
 
@@ -86,6 +97,10 @@ func (q *RetryQueue) Park(ctx context.Context, d *event.Delivery, notBefore time
 	attempts, err := encodeAttempts(d)
 	if err != nil {
 		return err
+	}
+	if d.Lane != "" {
+		q.lanes.Lock()
+		defer q.lanes.Unlock()
 	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()

@@ -50,6 +50,9 @@ func (q *RetryQueue) due(ctx context.Context, limit int) ([]window.Item, time.Du
 	if err := q.flush(ctx); err != nil && !errors.Is(err, ErrDeposed) {
 		return nil, 0, err
 	}
+	if err := q.heal(ctx); err != nil && !errors.Is(err, ErrDeposed) {
+		return nil, 0, err
+	}
 	items, err := q.nextSuspect(ctx)
 	if err != nil || q.runsAlone() {
 		return items, retryPoll, err
@@ -139,12 +142,9 @@ func (q *RetryQueue) findSuspects(ctx context.Context) error {
 	return nil
 }
 
-// claimable leaves out what an endpoint would not take now, and what has others of its lane before it.
+// claimable leaves out what has others of its lane before it, and what its endpoint would not take now.
 const claimable = `
-       and r.observer || '/' || r.action <> all ($5::text[])
-       and (r.lane is null or not exists (
-            select from core.tb_observer_retry e
-             where e.listener = r.listener and e.observer = r.observer and e.action = r.action and e.lane = r.lane and e.pk_observer_retry < r.pk_observer_retry))`
+       and not r.follows and r.observer || '/' || r.action <> all ($5::text[])`
 
 // claimDue also takes rows that are this generation's without its knowing: the answer to their claim was lost, or what they
 // are to be instead could not be stored.
@@ -200,7 +200,7 @@ func (q *RetryQueue) handOut(ctx context.Context, parked []parkedRow) (items []w
 	defer q.mu.Unlock()
 	for _, item := range items {
 		c := item.Raw.(claim)
-		q.claims[c.row] = &claimState{number: c.number, laned: event.FromContext(item.Msg.Context()).Lane != ""}
+		q.claims[c.row] = &claimState{number: c.number, lane: laneOf(event.FromContext(item.Msg.Context()))}
 	}
 	return items, bad
 }
@@ -209,6 +209,7 @@ func (q *RetryQueue) bury(ctx context.Context, p parkedRow, cause error, class s
 	if err := q.dead.Put(ctx, p.buried(cause, class)); err != nil {
 		return err
 	}
+	q.healed = time.Time{} // the next of its lane may go on
 	q.cfg.Log.Error("parked delivery became a dead letter", slog.String("event_id", p.eventID), slog.String("observer", p.observer),
 		slog.String("action", p.action), slog.Any("error", cause))
 	return nil
@@ -272,7 +273,7 @@ func (q *RetryQueue) untilNext(ctx context.Context) (time.Duration, error) {
 	defer cancel()
 	var micros int64
 	err := q.cfg.DB.QueryRow(ctx, `select coalesce(extract(epoch from min(not_before) - clock_timestamp()) * 1000000, $2)::bigint
-		from core.tb_observer_retry where listener = $1 and claimed_by is null and not_before > clock_timestamp() - interval '20 milliseconds'`, q.cfg.Listener, retryPoll.Microseconds()).Scan(&micros)
+		from core.tb_observer_retry where listener = $1 and claimed_by is null and not follows and not_before > clock_timestamp() - interval '20 milliseconds'`, q.cfg.Listener, retryPoll.Microseconds()).Scan(&micros)
 	if err != nil {
 		return 0, wrap("read retries", err)
 	}

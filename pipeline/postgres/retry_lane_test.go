@@ -52,6 +52,82 @@ func TestOfALaneOnlyTheFirstIsHandedOut(t *testing.T) {
 	require.Zero(t, parkedRows(t, pool))
 }
 
+// parkLane parks a lane of three in a database where generation 1 leads, and returns their event ids.
+func parkLane(t *testing.T, q *RetryQueue) (ids []string) {
+	t.Helper()
+	list := laned("a", 3)
+	for _, s := range list {
+		ids = append(ids, s.Delivery.Event.ID)
+	}
+	require.NoError(t, q.Spill(t.Context(), list))
+	return ids
+}
+
+func TestTheNextOfALaneGoesOnHoweverTheFirstLeft(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(t *testing.T, q *RetryQueue, first *event.Delivery){
+		"with success": func(*testing.T, *RetryQueue, *event.Delivery) {},
+		"as a dead letter": func(t *testing.T, q *RetryQueue, first *event.Delivery) {
+			t.Helper()
+			first.Attempts = []event.Attempt{{At: time.Now(), Error: "404"}}
+			require.NoError(t, q.dead.Put(t.Context(), first))
+		},
+		"parked, to be overtaken": func(t *testing.T, q *RetryQueue, first *event.Delivery) {
+			t.Helper()
+			first.Lane, first.Attempts = "", []event.Attempt{{At: time.Now(), Error: "503"}}
+			require.NoError(t, q.Park(t.Context(), first, time.Now().Add(time.Hour)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := newQueue(t, leading(t), 1)
+			ids := parkLane(t, q)
+			items := fetchSome(t, q, 10)
+			require.Len(t, items, 1)
+			first := *event.FromContext(items[0].Msg.Context())
+			leave(t, q, &first)
+			require.NoError(t, q.Ack(t.Context(), items))
+			for _, id := range ids[1:] {
+				require.Equal(t, id, fetchAndAck(t, q).Event.ID)
+			}
+		})
+	}
+}
+
+func TestALaneWhoseFirstWasRemovedByHandGoesOn(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	ids := parkLane(t, newQueue(t, pool, 1))
+	execSQL(t, pool, `delete from core.tb_observer_retry where event_id = $1`, ids[0])
+	q := newQueue(t, pool, 1) // of the next process
+	require.Equal(t, ids[1], fetchAndAck(t, q).Event.ID)
+	execSQL(t, pool, `insert into core.tb_observer_retry (listener, event_id, observer, action, entity, event, not_before, lane, follows)
+		select listener, 'late', observer, action, entity, jsonb_set(event, '{id}', '"late"'), now(), lane, true from core.tb_observer_retry`)
+	execSQL(t, pool, `delete from core.tb_observer_retry where event_id = $1`, ids[2])
+	fetchNothing(t, q, 200*time.Millisecond)
+	q.healed = time.Now().Add(-healEvery)
+	require.Equal(t, "late", fetchAndAck(t, q).Event.ID)
+}
+
+// TestALongLaneIsNotLookedThroughEachTime takes half a minute where each claim looks at the whole lane.
+func TestALongLaneIsNotLookedThroughEachTime(t *testing.T) {
+	t.Parallel()
+	pool := leading(t)
+	q := newQueue(t, pool, 1)
+	ids := parkLane(t, q)
+	const more = 50_000
+	execSQL(t, pool, `insert into core.tb_observer_retry (listener, event_id, observer, action, entity, event, not_before, lane, follows)
+		select listener, 'n' || n, observer, action, entity, event, now(), lane, true
+		  from core.tb_observer_retry, generate_series(1, $2::int) n where event_id = $1`, ids[0], more)
+	execSQL(t, pool, `analyze core.tb_observer_retry`)
+	start := time.Now()
+	for range 200 {
+		fetchAndAck(t, q)
+	}
+	require.Less(t, time.Since(start), 10*time.Second)
+	require.Equal(t, more+3-200, parkedRows(t, pool))
+}
+
 func TestWhatIsForABusyEndpointStaysParked(t *testing.T) {
 	t.Parallel()
 	pool := leading(t)

@@ -26,13 +26,20 @@ type claimState struct {
 	outcome outcome
 	delay   time.Duration // until one that was returned is due again
 	telling bool          // the database is being told
-	laned   bool          // others may wait for it
+	lane    parkedLane    // in which others may wait for it
 }
 
+// acknowledge lets the next of each lane go on.
 const acknowledge = fence + `, done as (
     delete from core.tb_observer_retry r using lease, unnest($3::bigint[], $4::bigint[]) as c (id, number)
      where r.pk_observer_retry = c.id and r.claims = c.number and r.claimed_by = $2 and r.listener = $1
-    returning r.event_id, r.observer, r.action, r.generation
+    returning r.pk_observer_retry, r.event_id, r.observer, r.action, r.generation
+), l as (
+    select distinct $1 as listener, c.observer, c.action, c.lane from lease, unnest($5::text[], $6::text[], $7::text[]) as c (observer, action, lane) where c.lane <> ''
+), promoted as (
+    update core.tb_observer_retry n set follows = false from l
+     where n.follows and n.pk_observer_retry = (
+           select min(m.pk_observer_retry) from core.tb_observer_retry m where ` + inLane + ` and m.pk_observer_retry not in (select pk_observer_retry from done))
 ), replayed as (
     delete from core.tb_observer_dead_letter d using done
      where d.listener = $1 and d.event_id = done.event_id and d.observer = done.observer and d.action = done.action
@@ -58,7 +65,7 @@ select exists (select from lease)`
 func (q *RetryQueue) Ack(ctx context.Context, items []window.Item) error {
 	laned := q.settle(items, succeeded, 0)
 	err := q.flush(ctx)
-	if laned || q.limited.Load() {
+	if laned || q.limited.Load() && len(q.known()) == 0 { // looking past what is for a busy endpoint costs something
 		q.wake()
 	}
 	return err
@@ -102,7 +109,7 @@ func (q *RetryQueue) settle(items []window.Item, o outcome, delay time.Duration)
 		c := item.Raw.(claim)
 		if s := q.claims[c.row]; s != nil && s.number == c.number {
 			s.outcome, s.delay = o, delay
-			laned = laned || s.laned
+			laned = laned || s.lane.lane != ""
 		} else {
 			q.release(c)
 		}
@@ -121,20 +128,24 @@ func (q *RetryQueue) flush(ctx context.Context) error {
 // tell writes one kind of outcome, and forgets the claims when it is written or refused.
 func (q *RetryQueue) tell(ctx context.Context, o outcome, what, statement string) error {
 	var rows, numbers, delays []int64
+	var observers, actions, lanes []string
 	q.mu.Lock()
 	for row, s := range q.claims {
 		if s.outcome == o && !s.telling {
 			s.telling = true
 			rows, numbers, delays = append(rows, row), append(numbers, s.number), append(delays, s.delay.Microseconds())
+			observers, actions, lanes = append(observers, s.lane.observer), append(actions, s.lane.action), append(lanes, s.lane.lane)
 		}
 	}
 	q.mu.Unlock()
 	if len(rows) == 0 {
 		return nil
 	}
-	args := []any{rows, numbers}
-	if o == returned {
-		args = append(args, delays)
+	args := []any{rows, numbers, delays}
+	if o == succeeded {
+		args = []any{rows, numbers, observers, actions, lanes}
+		q.lanes.Lock()
+		defer q.lanes.Unlock()
 	}
 	err := q.write(ctx, what, statement, args...)
 	q.told(rows, numbers, err == nil || errors.Is(err, ErrDeposed))

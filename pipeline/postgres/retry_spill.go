@@ -5,15 +5,16 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/pipeline/dispatch"
 )
 
+// spill asks for others of each lane by a scalar subquery: an exists is taken for a reason to hash the whole table.
 const spill = fence + `, spilled as (
-    insert into core.tb_observer_retry (listener, event_id, observer, action, generation, entity, event, attempts, not_before, lane)
-    select $1, c.event_id, c.observer, c.action, c.generation, c.entity, c.event::jsonb, c.attempts::jsonb, c.not_before, nullif(c.lane, '')
+    insert into core.tb_observer_retry (listener, event_id, observer, action, generation, entity, event, attempts, not_before, lane, follows)
+    select $1, c.event_id, c.observer, c.action, c.generation, c.entity, c.event::jsonb, c.attempts::jsonb, c.not_before, nullif(c.lane, ''),
+           c.lane <> '' and (row_number() over (partition by c.observer, c.action, c.lane order by c.place) > 1
+               or coalesce((select true from core.tb_observer_retry m where m.listener = $1 and m.observer = c.observer and m.action = c.action and m.lane = c.lane limit 1), false))
       from lease, unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::text[]) with ordinality
            as c (event_id, observer, action, generation, entity, event, attempts, not_before, lane, place)
      order by c.place
@@ -59,24 +60,13 @@ func (q *RetryQueue) spill(ctx context.Context, list []dispatch.Spilled) error {
 		ids[i], observers[i], actions[i], generations[i], entities[i] = d.Event.ID, d.Observer, d.Action, int64(d.Generation), d.Event.Entity
 		events[i], attempts[i], due[i], lanes[i] = string(d.Event.JSON()), tried, s.NotBefore, d.Lane
 	}
+	q.lanes.Lock()
+	defer q.lanes.Unlock()
 	if err := q.write(ctx, "park deliveries", spill, ids, observers, actions, generations, entities, events, attempts, due, lanes); err != nil {
 		return err
 	}
 	q.wake()
 	return nil
-}
-
-// Lanes lists the lanes that are parked.
-func (q *RetryQueue) Lanes(ctx context.Context) ([]dispatch.Lane, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	rows, err := q.cfg.DB.Query(ctx, `select observer, action, lane, count(*) from core.tb_observer_retry
-		where listener = $1 and lane is not null group by observer, action, lane`, q.cfg.Listener)
-	if err != nil {
-		return nil, wrap("read parked lanes", err)
-	}
-	lanes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dispatch.Lane])
-	return lanes, wrap("read parked lanes", err)
 }
 
 // Avoid sets what lists the topics for which nothing is to be handed out for now, and must be called before the first Fetch.
