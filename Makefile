@@ -35,7 +35,7 @@ bench: install-test-servers ## measure throughput and latency against raw client
 	go run ./bench
 
 .PHONY: faults
-faults: install-test-servers ## run the fault tests as long as the promises ask for, 12 minutes; FAULTS=regexp picks some
+faults: install-test-servers ## run the fault tests as long as the promises ask for, 20 minutes; FAULTS=regexp picks some
 	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '$(or $(FAULTS),.)' ./internal/faults
 
 .PHONY: fmt
