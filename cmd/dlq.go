@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
@@ -17,9 +18,10 @@ func (p *program) dlqCommand() *cobra.Command {
 		p.dlqList(), p.dlqShow(), p.dlqStats(), p.dlqRetry(), p.dlqRetryAll(), p.dlqRemove())
 }
 
-func (p *program) withDeadLetters(cmd *cobra.Command, work func(context.Context, *postgres.DeadLetters) error) error {
-	return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, _ *config.Config) error {
-		return work(ctx, &postgres.DeadLetters{DB: db}) // those of every listener: a renamed one hides none
+// withDeadLetters runs work on the dead letters of the configured transport, of every listener: a renamed one hides none.
+func (p *program) withDeadLetters(cmd *cobra.Command, work func(context.Context, deadletter.Store, *config.Config) error) error {
+	return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
+		return work(ctx, &postgres.DeadLetters{DB: db}, cfg)
 	})
 }
 
@@ -34,7 +36,7 @@ func (s *selection) flags(cmd *cobra.Command) {
 	f.StringVar(&s.before, "before", "", "only those that failed last before this RFC 3339 `TIME`")
 }
 
-func (s *selection) filter() (f postgres.DeadLetterFilter, err error) {
+func (s *selection) filter() (f deadletter.Filter, err error) {
 	f.Observer, f.Class = s.observer, s.class
 	for _, t := range []struct {
 		flag, value string
@@ -57,7 +59,7 @@ func orDash(s string) string {
 	return s
 }
 
-func state(l *postgres.DeadLetter) string {
+func state(l *deadletter.Letter) string {
 	if l.Retrying {
 		return "retrying"
 	}
@@ -65,7 +67,7 @@ func state(l *postgres.DeadLetter) string {
 }
 
 // nextAttempt is when a replay is tried next.
-func nextAttempt(l *postgres.DeadLetter) string {
+func nextAttempt(l *deadletter.Letter) string {
 	switch {
 	case l.NextAttempt.IsZero():
 		return "-"

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 // bulk is a change of many dead letters.
@@ -19,8 +19,8 @@ type bulk struct {
 	format      *choice
 
 	verb, done string // "park", "parked"
-	plan       func(*postgres.DeadLetters, context.Context, postgres.DeadLetterFilter) ([]postgres.DeadLetterGroup, error)
-	change     func(*postgres.DeadLetters, context.Context, postgres.DeadLetterFilter, func(int)) (int, error)
+	plan       func(deadletter.Store, context.Context, deadletter.Filter) ([]deadletter.Group, error)
+	change     func(deadletter.Store, context.Context, deadletter.Filter, func(int)) (int, error)
 	report     bulkReport
 }
 
@@ -49,7 +49,7 @@ func (b *bulk) flags(cmd *cobra.Command) {
 	b.format = formatFlag(cmd)
 }
 
-func (b *bulk) filter(cmd *cobra.Command) (postgres.DeadLetterFilter, error) {
+func (b *bulk) filter(cmd *cobra.Command) (deadletter.Filter, error) {
 	filter, err := b.selection.filter()
 	if err == nil && cmd.Flags().Changed("limit") && b.limit < 1 {
 		err = usagef("--limit %d: write a number from 1", b.limit)
@@ -59,7 +59,7 @@ func (b *bulk) filter(cmd *cobra.Command) (postgres.DeadLetterFilter, error) {
 }
 
 // look fills the report with what is selected.
-func (b *bulk) look(ctx context.Context, letters *postgres.DeadLetters, filter postgres.DeadLetterFilter) error {
+func (b *bulk) look(ctx context.Context, letters deadletter.Store, filter deadletter.Filter) error {
 	all, err := letters.Stats(ctx, filter)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (b *bulk) look(ctx context.Context, letters *postgres.DeadLetters, filter p
 }
 
 // run does what look has found, or shows it where that is all that is asked for.
-func (b *bulk) run(ctx context.Context, p *program, letters *postgres.DeadLetters, filter postgres.DeadLetterFilter) error {
+func (b *bulk) run(ctx context.Context, p *program, letters deadletter.Store, filter deadletter.Filter) error {
 	r := &b.report
 	if b.dryRun {
 		return b.preview(p)

@@ -7,7 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 func (p *program) dlqList() *cobra.Command {
@@ -29,7 +30,7 @@ func (p *program) dlqList() *cobra.Command {
 				return usagef("--offset %d: write a number from 0", offset)
 			}
 			filter.Limit, filter.Offset = limit, offset
-			return p.withDeadLetters(cmd, func(ctx context.Context, letters *postgres.DeadLetters) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, letters deadletter.Store, _ *config.Config) error {
 				items, total, err := letters.List(ctx, filter)
 				if err != nil {
 					return err
@@ -48,7 +49,7 @@ func (p *program) dlqList() *cobra.Command {
 	return cmd
 }
 
-func (p *program) printDeadLetters(items []postgres.DeadLetter, total int) error {
+func (p *program) printDeadLetters(items []deadletter.Letter, total int) error {
 	if len(items) > 0 {
 		rows := [][]string{{"ID", "OBSERVER", "ACTION", "ENTITY", "ATTEMPTS", "LAST FAILED", "STATE", "NEXT ATTEMPT", "CLASS", "ERROR"}}
 		for _, l := range items {

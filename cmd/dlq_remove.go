@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 func (p *program) dlqRemove() *cobra.Command {
 	var all bool
-	b := &bulk{verb: "remove", done: "removed", plan: (*postgres.DeadLetters).PlanRemove, change: (*postgres.DeadLetters).RemoveAll}
+	b := &bulk{verb: "remove", done: "removed", plan: deadletter.Store.PlanRemove, change: deadletter.Store.RemoveAll}
 	cmd := &cobra.Command{
 		Use:   "remove ID | --all",
 		Short: "Remove a dead letter, or all that are selected: they are never delivered",
@@ -34,7 +35,7 @@ writes what was removed, event included. On a terminal it asks first.
 			if !all {
 				return p.removeOne(cmd, args[0], b)
 			}
-			return p.withDeadLetters(cmd, func(ctx context.Context, letters *postgres.DeadLetters) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, letters deadletter.Store, _ *config.Config) error {
 				if err := b.look(ctx, letters, filter); err != nil {
 					return err
 				}
@@ -58,7 +59,7 @@ func (p *program) removeOne(cmd *cobra.Command, arg string, b *bulk) error {
 	if err != nil {
 		return err
 	}
-	return p.withDeadLetters(cmd, func(ctx context.Context, letters *postgres.DeadLetters) error {
+	return p.withDeadLetters(cmd, func(ctx context.Context, letters deadletter.Store, _ *config.Config) error {
 		if b.dryRun {
 			return p.previewRemoval(ctx, letters, id, b)
 		}
@@ -79,7 +80,7 @@ func (p *program) removeOne(cmd *cobra.Command, arg string, b *bulk) error {
 	})
 }
 
-func (p *program) previewRemoval(ctx context.Context, letters *postgres.DeadLetters, id int64, b *bulk) error {
+func (p *program) previewRemoval(ctx context.Context, letters deadletter.Store, id int64, b *bulk) error {
 	letter, err := letters.Get(ctx, id)
 	if err != nil {
 		return err
@@ -92,7 +93,7 @@ func (p *program) previewRemoval(ctx context.Context, letters *postgres.DeadLett
 }
 
 // described is one line about a dead letter.
-func described(l *postgres.DeadLetter) string {
+func described(l *deadletter.Letter) string {
 	text := fmt.Sprintf("dead letter %d: event %s of %s for %s", l.ID, l.EventID, l.Entity, target(l))
 	if l.Retrying {
 		text += ", and its parked replay"

@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 func (p *program) dlqRetry() *cobra.Command {
@@ -23,8 +22,7 @@ func (p *program) dlqRetry() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
-				letters := &postgres.DeadLetters{DB: db}
+			return p.withDeadLetters(cmd, func(ctx context.Context, letters deadletter.Store, cfg *config.Config) error {
 				letter, err := letters.Get(ctx, id)
 				if err != nil {
 					return err
@@ -55,7 +53,7 @@ func (p *program) warnUndeclared(cfg *config.Config, observer, action string) {
 	}
 }
 
-func (p *program) previewRetry(l *postgres.DeadLetter) error {
+func (p *program) previewRetry(l *deadletter.Letter) error {
 	if l.Retrying {
 		p.printf("dead letter %d is being delivered again already\n", l.ID)
 		return nil
@@ -65,7 +63,7 @@ func (p *program) previewRetry(l *postgres.DeadLetter) error {
 }
 
 // target is where a dead letter was to go.
-func target(l *postgres.DeadLetter) string {
+func target(l *deadletter.Letter) string {
 	if l.Observer == "" {
 		return "the observers that match it"
 	}
@@ -73,7 +71,7 @@ func target(l *postgres.DeadLetter) string {
 }
 
 // retry parks a replay and says what is going to happen with it.
-func (p *program) retry(ctx context.Context, letters *postgres.DeadLetters, l *postgres.DeadLetter) error {
+func (p *program) retry(ctx context.Context, letters deadletter.Store, l *deadletter.Letter) error {
 	parked, err := letters.Retry(ctx, l.ID)
 	if err != nil {
 		return err
@@ -82,14 +80,14 @@ func (p *program) retry(ctx context.Context, letters *postgres.DeadLetters, l *p
 		p.printf("dead letter %d is being delivered again already\n", l.ID)
 		return nil
 	}
-	led, err := postgres.Led(ctx, letters.DB, l.Listener)
+	idle, err := letters.Idle(ctx)
 	switch {
 	case err != nil:
 		return err
-	case led:
-		p.printf("dead letter %d is parked: the process that leads %s delivers it now\n", l.ID, l.Listener)
-	default:
+	case slices.Contains(idle, l.Listener):
 		p.printf("dead letter %d is parked: the process that leads %s delivers it; none leads now\n", l.ID, l.Listener)
+	default:
+		p.printf("dead letter %d is parked: the process that leads %s delivers it now\n", l.ID, l.Listener)
 	}
 	return nil
 }

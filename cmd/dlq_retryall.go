@@ -3,15 +3,14 @@ package cmd
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 func (p *program) dlqRetryAll() *cobra.Command {
-	b := &bulk{verb: "park", done: "parked", plan: (*postgres.DeadLetters).PlanRetry, change: (*postgres.DeadLetters).RetryAll}
+	b := &bulk{verb: "park", done: "parked", plan: deadletter.Store.PlanRetry, change: deadletter.Store.RetryAll}
 	cmd := &cobra.Command{
 		Use:   "retry-all",
 		Short: "Deliver the selected dead letters again, those that failed first first",
@@ -24,8 +23,7 @@ delivered. It may be interrupted and run again.`,
 			if err != nil {
 				return err
 			}
-			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
-				letters := &postgres.DeadLetters{DB: db}
+			return p.withDeadLetters(cmd, func(ctx context.Context, letters deadletter.Store, cfg *config.Config) error {
 				if err := b.look(ctx, letters, filter); err != nil {
 					return err
 				}
@@ -33,7 +31,7 @@ delivered. It may be interrupted and run again.`,
 				if err := b.run(ctx, p, letters, filter); err != nil || b.report.Done == 0 {
 					return err
 				}
-				return p.tellUnled(ctx, db)
+				return p.tellIdle(ctx, letters)
 			})
 		},
 	}
@@ -52,10 +50,10 @@ func (p *program) warnUndeclaredIn(cfg *config.Config, items []bulkGroup) {
 	}
 }
 
-// tellUnled tells which parked replays nobody delivers now.
-func (p *program) tellUnled(ctx context.Context, db *pgxpool.Pool) error {
-	unled, err := postgres.Unled(ctx, db)
-	for _, listener := range unled {
+// tellIdle tells which parked replays nobody delivers now.
+func (p *program) tellIdle(ctx context.Context, letters deadletter.Store) error {
+	idle, err := letters.Idle(ctx)
+	for _, listener := range idle {
 		p.printf("no process leads %s now: the one that does next delivers what is parked for it\n", listener)
 	}
 	return err

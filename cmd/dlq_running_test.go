@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/internal/testenv"
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 // hook is a receiver whose answer a test sets.
@@ -79,15 +79,15 @@ url = %q
 }
 
 // awaits waits until the only dead letter is as wanted, or there is none: nil.
-func awaits(t *testing.T, cfg string, want func(*postgres.DeadLetter) bool) {
+func awaits(t *testing.T, cfg string, want func(*deadletter.Letter) bool) {
 	t.Helper()
 	testenv.Eventually(t, 20*time.Second, func() error {
-		var page list[postgres.DeadLetter]
+		var page list[deadletter.Letter]
 		r := observer(t, "", "dlq", "list", "--config", cfg, "--format", "json")
 		if err := json.Unmarshal([]byte(r.out), &page); err != nil {
 			return fmt.Errorf("%w: %s", err, r.err)
 		}
-		var letter *postgres.DeadLetter
+		var letter *deadletter.Letter
 		if page.Total > 0 {
 			letter = &page.Items[0]
 		}
@@ -98,11 +98,11 @@ func awaits(t *testing.T, cfg string, want func(*postgres.DeadLetter) bool) {
 	})
 }
 
-func atRest(attempts int) func(*postgres.DeadLetter) bool {
-	return func(l *postgres.DeadLetter) bool { return l != nil && l.Attempts == attempts && !l.Retrying }
+func atRest(attempts int) func(*deadletter.Letter) bool {
+	return func(l *deadletter.Letter) bool { return l != nil && l.Attempts == attempts && !l.Retrying }
 }
 
-func noLetter(l *postgres.DeadLetter) bool { return l == nil }
+func noLetter(l *deadletter.Letter) bool { return l == nil }
 
 func TestAReplayRunsOnceIsKeptWhenItFailsAndGoesWhenItSucceeds(t *testing.T) {
 	t.Parallel()

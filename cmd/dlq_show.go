@@ -8,7 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 func (p *program) dlqShow() *cobra.Command {
@@ -22,7 +23,7 @@ func (p *program) dlqShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.withDeadLetters(cmd, func(ctx context.Context, letters *postgres.DeadLetters) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, letters deadletter.Store, _ *config.Config) error {
 				letter, err := letters.Get(ctx, id)
 				if err != nil {
 					return err
@@ -38,7 +39,7 @@ func (p *program) dlqShow() *cobra.Command {
 	return cmd
 }
 
-func (p *program) printDeadLetter(l *postgres.DeadLetter) error {
+func (p *program) printDeadLetter(l *deadletter.Letter) error {
 	rows := [][]string{
 		{"id", strconv.FormatInt(l.ID, 10)},
 		{"state", state(l)},

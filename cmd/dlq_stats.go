@@ -7,7 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 func (p *program) dlqStats() *cobra.Command {
@@ -22,7 +23,7 @@ func (p *program) dlqStats() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.withDeadLetters(cmd, func(ctx context.Context, letters *postgres.DeadLetters) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, letters deadletter.Store, _ *config.Config) error {
 				groups, err := letters.Stats(ctx, filter)
 				if err != nil {
 					return err
@@ -39,14 +40,14 @@ func (p *program) dlqStats() *cobra.Command {
 	return cmd
 }
 
-func countOf(groups []postgres.DeadLetterGroup) (n int) {
+func countOf(groups []deadletter.Group) (n int) {
 	for _, g := range groups {
 		n += g.Count
 	}
 	return n
 }
 
-func (p *program) printGroups(groups []postgres.DeadLetterGroup) error {
+func (p *program) printGroups(groups []deadletter.Group) error {
 	if len(groups) > 0 {
 		rows := [][]string{{"OBSERVER", "ACTION", "CLASS", "COUNT", "RETRYING", "OLDEST", "NEWEST"}}
 		for _, g := range groups {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
@@ -92,7 +93,7 @@ func TestADeadLetterIsShownAndRetried(t *testing.T) {
 	require.Contains(t, text, "attempt 1  2026-01-31T11:59:00Z  status  receiver answered 503\n")
 	require.Contains(t, text, "12345678901234567890")
 	require.NotContains(t, text, "\x1b")
-	var letter postgres.DeadLetter
+	var letter deadletter.Letter
 	require.NoError(t, json.Unmarshal([]byte(succeeds(t, "dlq", "show", id, "--config", cfg, "--format", "json")), &letter))
 	require.Equal(t, eventID, letter.EventID)
 	require.Len(t, letter.History, 2)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fraiseql/observer/internal/outage"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/postgres"
 	"github.com/fraiseql/observer/pipeline/window"
 )
@@ -202,7 +203,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 func figuresOf(reader *postgres.Reader, queue *postgres.RetryQueue, dead *postgres.DeadLetters) func(context.Context) (figures, error) {
 	return func(ctx context.Context) (figures, error) {
 		s := reader.Stats()
-		letters, err := dead.Count(ctx, postgres.DeadLetterFilter{})
+		letters, err := dead.Count(ctx, deadletter.Filter{})
 		parked, oldest, queueErr := queue.Waiting(ctx)
 		return figures{backlog: s.Backlog, age: s.OldestAge, parked: parked, parkedAge: oldest, dead: int64(letters)}, errors.Join(err, queueErr)
 	}

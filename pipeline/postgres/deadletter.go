@@ -9,6 +9,7 @@ import (
 
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 // Fence tells which lease generation this process writes under; below 1 it does not lead.
@@ -24,7 +25,10 @@ type DeadLetters struct {
 	Fence    Fence // nil: writes are not fenced
 }
 
-var _ middleware.DeadLetters = (*DeadLetters)(nil)
+var (
+	_ middleware.DeadLetters = (*DeadLetters)(nil)
+	_ deadletter.Store       = (*DeadLetters)(nil)
+)
 
 const putDeadLetter = fence + `, unparked as (
     delete from core.tb_observer_retry r using lease

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 // Of many dead letters at once, this many ids are held in memory, and this many rows changed in one transaction.
@@ -18,13 +20,13 @@ const (
 // they failed first, which is per entity and action the order of the changes. Each thousand is parked in a transaction of its own; told, if
 // it is not nil, is called after each with the number so far. Limit bounds how many. What it returns counts also when
 // there is an error.
-func (l *DeadLetters) RetryAll(ctx context.Context, f DeadLetterFilter, told func(int)) (parked int, err error) {
+func (l *DeadLetters) RetryAll(ctx context.Context, f deadletter.Filter, told func(int)) (parked int, err error) {
 	parked, err = l.each(ctx, f, isReady, replay, told)
 	return parked, wrap("retry dead letters", err)
 }
 
 // RemoveAll deletes the selected dead letters that are not being delivered again, oldest first, as RetryAll parks them.
-func (l *DeadLetters) RemoveAll(ctx context.Context, f DeadLetterFilter, told func(int)) (removed int, err error) {
+func (l *DeadLetters) RemoveAll(ctx context.Context, f deadletter.Filter, told func(int)) (removed int, err error) {
 	removed, err = l.each(ctx, f, isAtRest, removeMany, told)
 	return removed, wrap("remove dead letters", err)
 }
@@ -46,7 +48,7 @@ type letterPlace struct {
 
 // each executes a statement over the ids of the selected dead letters that fit a condition. What fails again meanwhile is
 // behind it, so that one call takes each at most once.
-func (l *DeadLetters) each(ctx context.Context, f DeadLetterFilter, condition, statement string, told func(int)) (done int, err error) {
+func (l *DeadLetters) each(ctx context.Context, f deadletter.Filter, condition, statement string, told func(int)) (done int, err error) {
 	for last := (letterPlace{}); ; {
 		size := idPage
 		if f.Limit > 0 {
@@ -73,7 +75,7 @@ func (l *DeadLetters) each(ctx context.Context, f DeadLetterFilter, condition, s
 }
 
 // page returns the ids of at most size selected dead letters that follow a place, oldest first, and the place of the last.
-func (l *DeadLetters) page(ctx context.Context, f DeadLetterFilter, condition string, after letterPlace, size int) (ids []int64, last letterPlace, err error) {
+func (l *DeadLetters) page(ctx context.Context, f deadletter.Filter, condition string, after letterPlace, size int) (ids []int64, last letterPlace, err error) {
 	rows, err := l.DB.Query(ctx, `select d.pk_observer_dead_letter, d.first_failed_at`+deadLetterFilter+` and `+condition+`
 		  and (d.first_failed_at, d.pk_observer_dead_letter) > ($6::timestamptz, $7::bigint)
 		order by d.first_failed_at, d.pk_observer_dead_letter limit $8`, l.selected(f, after.at, after.id, int64(size))...)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 // buryMany makes n dead letters of one action. The younger the failure, the lower the id.
@@ -36,7 +38,7 @@ func TestRetryAllParksTensOfThousandsOldestFirst(t *testing.T) {
 	l := &DeadLetters{DB: pool}
 	var told []int
 	begun := time.Now()
-	parked, err := l.RetryAll(t.Context(), DeadLetterFilter{}, func(n int) { told = append(told, n) })
+	parked, err := l.RetryAll(t.Context(), deadletter.Filter{}, func(n int) { told = append(told, n) })
 	require.NoError(t, err)
 	require.Less(t, time.Since(begun), 10*time.Second, "a row at a time takes longer")
 	require.Equal(t, letters, parked)
@@ -46,7 +48,7 @@ func TestRetryAllParksTensOfThousandsOldestFirst(t *testing.T) {
 		(select array_agg(event_id order by first_failed_at) from core.tb_observer_dead_letter) from core.tb_observer_retry`), "in the order of the first failures")
 	require.Equal(t, letters, queryOne[int](t, pool, `select count(*) from core.tb_observer_dead_letter where retrying and generation = 1`))
 
-	parked, err = l.RetryAll(t.Context(), DeadLetterFilter{}, nil)
+	parked, err = l.RetryAll(t.Context(), deadletter.Filter{}, nil)
 	require.NoError(t, err)
 	require.Zero(t, parked, "all are being delivered again")
 }
@@ -55,18 +57,18 @@ func TestRetryAllSelects(t *testing.T) {
 	t.Parallel()
 	start := time.Now().UTC().Truncate(time.Second)
 	for name, tc := range map[string]struct {
-		filter DeadLetterFilter
+		filter deadletter.Filter
 		want   []string // entity ids
 	}{
-		"all that can be and are not yet":  {DeadLetterFilter{}, []string{"0", "1", "2", "3"}},
-		"the oldest":                       {DeadLetterFilter{Limit: 3}, []string{"0", "1", "2"}},
-		"of an observer":                   {DeadLetterFilter{Observer: "odd"}, []string{"1", "3"}},
-		"the oldest of an observer":        {DeadLetterFilter{Observer: "odd", Limit: 1}, []string{"1"}},
-		"of a class":                       {DeadLetterFilter{Class: "late"}, []string{"2", "3"}},
-		"that failed last after a time":    {DeadLetterFilter{After: start.Add(time.Minute)}, []string{"2", "3"}},
-		"that failed last before a time":   {DeadLetterFilter{Before: start.Add(time.Minute)}, []string{"0"}},
-		"none":                             {DeadLetterFilter{Observer: "nobody"}, nil},
-		"none of those that hold no event": {DeadLetterFilter{Class: "unreadable"}, nil},
+		"all that can be and are not yet":  {deadletter.Filter{}, []string{"0", "1", "2", "3"}},
+		"the oldest":                       {deadletter.Filter{Limit: 3}, []string{"0", "1", "2"}},
+		"of an observer":                   {deadletter.Filter{Observer: "odd"}, []string{"1", "3"}},
+		"the oldest of an observer":        {deadletter.Filter{Observer: "odd", Limit: 1}, []string{"1"}},
+		"of a class":                       {deadletter.Filter{Class: "late"}, []string{"2", "3"}},
+		"that failed last after a time":    {deadletter.Filter{After: start.Add(time.Minute)}, []string{"2", "3"}},
+		"that failed last before a time":   {deadletter.Filter{Before: start.Add(time.Minute)}, []string{"0"}},
+		"none":                             {deadletter.Filter{Observer: "nobody"}, nil},
+		"none of those that hold no event": {deadletter.Filter{Class: "unreadable"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +79,7 @@ func TestRetryAllSelects(t *testing.T) {
 				d.Attempts[0].At, d.Attempts[0].Class = start.Add(time.Duration(i)*time.Minute), class
 				require.NoError(t, l.Put(t.Context(), d))
 			}
-			_, err := l.RetryAll(t.Context(), DeadLetterFilter{Class: "being"}, nil)
+			_, err := l.RetryAll(t.Context(), deadletter.Filter{Class: "being"}, nil)
 			require.NoError(t, err)
 
 			before := lettersAndRetries(t, pool)
@@ -108,7 +110,7 @@ func TestConcurrentRetriesOfAllParkEachOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			n, err := (&DeadLetters{DB: pool}).RetryAll(t.Context(), DeadLetterFilter{}, nil)
+			n, err := (&DeadLetters{DB: pool}).RetryAll(t.Context(), deadletter.Filter{}, nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -129,7 +131,7 @@ func TestAReplayOfAllKeepsOffADeadLetterThatIsBeingWritten(t *testing.T) {
 	tx := begin(t, pool)
 	_, err := tx.Exec(t.Context(), `update core.tb_observer_dead_letter set error = 'again' where pk_observer_dead_letter = 1`)
 	require.NoError(t, err)
-	parked, err := (&DeadLetters{DB: pool}).RetryAll(t.Context(), DeadLetterFilter{}, nil)
+	parked, err := (&DeadLetters{DB: pool}).RetryAll(t.Context(), deadletter.Filter{}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, parked)
 	require.NoError(t, tx.Commit(t.Context()))
@@ -140,15 +142,15 @@ func TestRemoveAllKeepsWhatIsBeingDeliveredAgain(t *testing.T) {
 	pool := leading(t)
 	l := &DeadLetters{DB: pool}
 	buryMany(t, pool, 2500)
-	_, err := l.RetryAll(t.Context(), DeadLetterFilter{Limit: 100}, nil)
+	_, err := l.RetryAll(t.Context(), deadletter.Filter{Limit: 100}, nil)
 	require.NoError(t, err)
-	plan, err := l.PlanRemove(t.Context(), DeadLetterFilter{})
+	plan, err := l.PlanRemove(t.Context(), deadletter.Filter{})
 	require.NoError(t, err)
 	require.Equal(t, 2400, plan[0].Count)
-	removed, err := l.RemoveAll(t.Context(), DeadLetterFilter{Limit: 1200}, nil)
+	removed, err := l.RemoveAll(t.Context(), deadletter.Filter{Limit: 1200}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1200, removed)
-	removed, err = l.RemoveAll(t.Context(), DeadLetterFilter{}, nil)
+	removed, err = l.RemoveAll(t.Context(), deadletter.Filter{}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1200, removed)
 	require.Equal(t, 100, queryOne[int](t, pool, `select count(*) from core.tb_observer_dead_letter where retrying`))
@@ -165,18 +167,18 @@ func TestStatsCountByObserverActionAndClass(t *testing.T) {
 		d.Attempts[0].At, d.Attempts[0].Class = start.Add(time.Duration(i)*time.Minute), key[1]
 		require.NoError(t, l.Put(t.Context(), d))
 	}
-	_, err := l.RetryAll(t.Context(), DeadLetterFilter{Limit: 1}, nil)
+	_, err := l.RetryAll(t.Context(), deadletter.Filter{Limit: 1}, nil)
 	require.NoError(t, err)
-	got, err := l.Stats(t.Context(), DeadLetterFilter{})
+	got, err := l.Stats(t.Context(), deadletter.Filter{})
 	require.NoError(t, err)
 	at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
-	require.Equal(t, []DeadLetterGroup{
-		{"a", "n", "x", 2, at(0), at(1), 1, 0},
-		{"a", "n", "y", 1, at(2), at(2), 0, 0},
-		{"b", "n", "unreadable", 1, at(4), at(4), 0, 1},
-		{"b", "n", "x", 1, at(3), at(3), 0, 0},
+	require.Equal(t, []deadletter.Group{
+		{Observer: "a", Action: "n", ErrorClass: "x", Count: 2, Oldest: at(0), Newest: at(1), Retrying: 1},
+		{Observer: "a", Action: "n", ErrorClass: "y", Count: 1, Oldest: at(2), Newest: at(2)},
+		{Observer: "b", Action: "n", ErrorClass: "unreadable", Count: 1, Oldest: at(4), Newest: at(4), NotReplayable: 1},
+		{Observer: "b", Action: "n", ErrorClass: "x", Count: 1, Oldest: at(3), Newest: at(3)},
 	}, got)
-	got, err = l.Stats(t.Context(), DeadLetterFilter{Observer: "a", Class: "y"})
+	got, err = l.Stats(t.Context(), deadletter.Filter{Observer: "a", Class: "y"})
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 

@@ -9,46 +9,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
-
-// DeadLetter is one stored dead letter.
-type DeadLetter struct {
-	ID            int64           `json:"id"`
-	EventID       string          `json:"event_id"`
-	Observer      string          `json:"observer"` // "" stands for the whole event
-	Action        string          `json:"action"`
-	Entity        string          `json:"entity"`
-	Attempts      int             `json:"attempts"`
-	Error         string          `json:"error"`
-	ErrorClass    string          `json:"error_class"`
-	FirstFailedAt time.Time       `json:"first_failed_at"`
-	LastFailedAt  time.Time       `json:"last_failed_at"`
-	Generation    int             `json:"generation"`
-	Retrying      bool            `json:"retrying"`
-	Listener      string          `json:"listener"`
-	Event         json.RawMessage `json:"event,omitempty"`   // by Get only
-	History       []event.Attempt `json:"history,omitempty"` // by Get only
-
-	// While a replay is parked: when it is tried next, and why it failed last. Else the latter are Error and ErrorClass.
-	NextAttempt          time.Time `json:"-"`
-	LastError, LastClass string    `json:"-"`
-}
-
-// DeadLetterFilter selects dead letters; zero fields select all.
-type DeadLetterFilter struct {
-	Observer, Class string
-	After, Before   time.Time // last failed after, before this
-	Limit           int       // 0: 100 for List, all for RetryAll and RemoveAll; Count and Stats know none
-	Offset          int       // List only
-}
 
 // deadLetterColumns include what a parked replay has added.
 const deadLetterColumns = `d.pk_observer_dead_letter, d.event_id, d.observer, d.action, d.entity, jsonb_array_length(coalesce(r.attempts, d.attempts)),
 	d.error, d.error_class, d.first_failed_at, d.last_failed_at, d.generation, d.retrying, d.listener,
 	coalesce(r.not_before, '0001-01-01 00:00:00Z'), coalesce(r.attempts -> -1 ->> 'error', d.error), coalesce(r.attempts -> -1 ->> 'class', d.error_class)`
 
-func (d *DeadLetter) targets() []any {
+func targets(d *deadletter.Letter) []any {
 	return []any{
 		&d.ID, &d.EventID, &d.Observer, &d.Action, &d.Entity, &d.Attempts, &d.Error, &d.ErrorClass,
 		&d.FirstFailedAt, &d.LastFailedAt, &d.Generation, &d.Retrying, &d.Listener,
@@ -65,7 +34,7 @@ const (
 )
 
 // List returns the selected dead letters, latest first, and how many there are in all.
-func (l *DeadLetters) List(ctx context.Context, f DeadLetterFilter) (items []DeadLetter, total int, err error) {
+func (l *DeadLetters) List(ctx context.Context, f deadletter.Filter) (items []deadletter.Letter, total int, err error) {
 	if f.Limit <= 0 {
 		f.Limit = 100
 	}
@@ -78,20 +47,20 @@ func (l *DeadLetters) List(ctx context.Context, f DeadLetterFilter) (items []Dea
 	if err != nil {
 		return nil, 0, wrap("list dead letters", err)
 	}
-	items, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeadLetter, err error) {
-		return d, row.Scan(d.targets()...)
+	items, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d deadletter.Letter, err error) {
+		return d, row.Scan(targets(&d)...)
 	})
 	return items, total, wrap("list dead letters", err)
 }
 
 // Count returns how many dead letters the filter selects, whatever its limit and offset.
-func (l *DeadLetters) Count(ctx context.Context, f DeadLetterFilter) (n int, err error) {
+func (l *DeadLetters) Count(ctx context.Context, f deadletter.Filter) (n int, err error) {
 	err = l.DB.QueryRow(ctx, `select count(*)`+deadLetterFilter, l.selected(f)...).Scan(&n)
 	return n, wrap("count dead letters", err)
 }
 
 // selected are the arguments of deadLetterFilter, and more.
-func (l *DeadLetters) selected(f DeadLetterFilter, more ...any) []any {
+func (l *DeadLetters) selected(f deadletter.Filter, more ...any) []any {
 	return append([]any{l.Listener, f.Observer, f.Class, nullTime(f.After), nullTime(f.Before)}, more...)
 }
 
@@ -103,13 +72,13 @@ func nullTime(t time.Time) *time.Time {
 }
 
 // Get returns one dead letter with its event and every attempt, an error that wraps [ErrNotFound] when there is none.
-func (l *DeadLetters) Get(ctx context.Context, id int64) (*DeadLetter, error) {
-	var d DeadLetter
+func (l *DeadLetters) Get(ctx context.Context, id int64) (*deadletter.Letter, error) {
+	var d deadletter.Letter
 	var attempts []byte
 	err := l.DB.QueryRow(ctx, `select `+deadLetterColumns+`, coalesce(d.event::text, 'null'), coalesce(r.attempts, d.attempts)::text
-		from core.tb_observer_dead_letter d`+withReplay+` where d.pk_observer_dead_letter = $1 and ($2 = '' or d.listener = $2)`, id, l.Listener).Scan(append(d.targets(), (*[]byte)(&d.Event), &attempts)...)
+		from core.tb_observer_dead_letter d`+withReplay+` where d.pk_observer_dead_letter = $1 and ($2 = '' or d.listener = $2)`, id, l.Listener).Scan(append(targets(&d), (*[]byte)(&d.Event), &attempts)...)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("dead letter %d: %w; see: observer dlq list", id, ErrNotFound)
+		return nil, fmt.Errorf("dead letter %d: %w; see: observer dlq list", id, deadletter.ErrNotFound)
 	}
 	if err != nil {
 		return nil, wrap("read dead letter", err)

@@ -2,14 +2,12 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-)
 
-// ErrInWork says that a dead letter is being delivered again at this moment.
-var ErrInWork = errors.New("it is being delivered again at this moment: wait for the outcome, see: observer dlq list")
+	"github.com/fraiseql/observer/pipeline/deadletter"
+)
 
 // stopReplay deletes the parked replay of a dead letter, unless a living process has it in work: that would store what
 // became of it, and so bring the dead letter back. A claim that waits for this sees that the entry is gone.
@@ -24,8 +22,8 @@ const removeOne = `delete from core.tb_observer_dead_letter d where d.pk_observe
 	    and r.listener = d.listener and r.event_id = d.event_id and r.observer = d.observer and r.action = d.action))`
 
 // Remove deletes a dead letter and returns it as it was. A parked replay goes with it, in the same transaction; while one
-// is in work nothing is changed and the error wraps [ErrInWork].
-func (l *DeadLetters) Remove(ctx context.Context, id int64) (removed *DeadLetter, err error) {
+// is in work nothing is changed and the error wraps [deadletter.ErrInWork].
+func (l *DeadLetters) Remove(ctx context.Context, id int64) (removed *deadletter.Letter, err error) {
 	err = pgx.BeginFunc(ctx, l.DB, func(tx pgx.Tx) error {
 		if removed, err = (&DeadLetters{DB: tx, Listener: l.Listener}).Get(ctx, id); err != nil {
 			return err
@@ -40,7 +38,7 @@ func (l *DeadLetters) Remove(ctx context.Context, id int64) (removed *DeadLetter
 		if _, err := (&DeadLetters{DB: tx}).Get(ctx, id); err != nil {
 			return err // it went meanwhile
 		}
-		return fmt.Errorf("dead letter %d: %w", id, ErrInWork)
+		return fmt.Errorf("dead letter %d: %w", id, deadletter.ErrInWork)
 	})
 	if err != nil {
 		return nil, wrap("remove dead letter", err)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 // replayed is a database with one dead letter whose replay is parked.
@@ -41,7 +42,7 @@ func TestRemoveReturnsWhatItRemoved(t *testing.T) {
 	require.Equal(t, d.Attempts, removed.History)
 	gone(t, pool)
 	_, err = l.Remove(t.Context(), removed.ID)
-	require.ErrorIs(t, err, ErrNotFound)
+	require.ErrorIs(t, err, deadletter.ErrNotFound)
 }
 
 func TestRemoveStopsAReplayThatIsNotInWork(t *testing.T) {
@@ -72,7 +73,7 @@ func TestRemoveRefusesWhileAReplayIsInWork(t *testing.T) {
 	items := fetchSome(t, q, 1)
 	before := lettersAndRetries(t, pool)
 	_, err := l.Remove(t.Context(), id)
-	require.ErrorIs(t, err, ErrInWork)
+	require.ErrorIs(t, err, deadletter.ErrInWork)
 	require.Equal(t, before, lettersAndRetries(t, pool))
 
 	d := event.FromContext(items[0].Msg.Context())
@@ -99,7 +100,7 @@ func TestAClaimAndARemovalRaceAndOneWins(t *testing.T) {
 		}()
 		waitsForALock(t, pool, "delete from core.tb_observer_retry")
 		require.NoError(t, tx.Commit(t.Context()))
-		require.ErrorIs(t, <-removed, ErrInWork)
+		require.ErrorIs(t, <-removed, deadletter.ErrInWork)
 		require.Equal(t, 1, parkedRows(t, pool))
 	})
 	t.Run("the removal is first", func(t *testing.T) {
@@ -129,5 +130,5 @@ func TestASecondRemovalFindsNothing(t *testing.T) {
 	}()
 	waitsForALock(t, pool, "delete from core.tb_observer_retry")
 	require.NoError(t, tx.Commit(t.Context()))
-	require.ErrorIs(t, <-second, ErrNotFound)
+	require.ErrorIs(t, <-second, deadletter.ErrNotFound)
 }

@@ -6,24 +6,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
-
-// Replayable returns why the dead letter cannot be delivered again, nil when it can.
-func (d *DeadLetter) Replayable() error {
-	return replayable(d.ID, d.Event != nil && string(d.Event) != "null", d.Error, d.ErrorClass)
-}
-
-// replayable knows by its class what was captured without its data, or could not be read: its event is only what was
-// known of it. isReplayable says the same in SQL.
-func replayable(id int64, event bool, cause, class string) error {
-	switch {
-	case !event:
-		return fmt.Errorf("dead letter %d holds no event that could be delivered again", id)
-	case class == "unreadable":
-		return fmt.Errorf("dead letter %d holds no data that could be delivered: %q: write the row again, or emit the event", id, cause)
-	}
-	return nil
-}
 
 const (
 	isReplayable = `(d.event is not null and d.error_class <> 'unreadable')`
@@ -59,12 +44,12 @@ func (l *DeadLetters) Retry(ctx context.Context, id int64) (parked bool, err err
 		err := tx.QueryRow(ctx, `select event is not null, error, error_class from core.tb_observer_dead_letter
 			where pk_observer_dead_letter = $1 and ($2 = '' or listener = $2) for update`, id, l.Listener).Scan(&event, &cause, &class)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("dead letter %d: %w; see: observer dlq list", id, ErrNotFound)
+			return fmt.Errorf("dead letter %d: %w; see: observer dlq list", id, deadletter.ErrNotFound)
 		}
 		if err != nil {
 			return err
 		}
-		if err := replayable(id, event, cause, class); err != nil {
+		if err := deadletter.Replayable(id, event, cause, class); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, replay, []int64{id})
@@ -74,16 +59,9 @@ func (l *DeadLetters) Retry(ctx context.Context, id int64) (parked bool, err err
 	return parked, wrap("retry dead letter", err)
 }
 
-// Led reports whether a process leads the listener now.
-func Led(ctx context.Context, db DB, listener string) (led bool, err error) {
-	err = db.QueryRow(ctx, `select exists (select from core.tb_observer_lease where name = $1 and owner is not null and expires_at > clock_timestamp())`,
-		listener).Scan(&led)
-	return led, wrap("read lease", err)
-}
-
-// Unled returns the listeners for which replays are parked while no process leads them.
-func Unled(ctx context.Context, db DB) ([]string, error) {
-	rows, err := db.Query(ctx, `select distinct d.listener from core.tb_observer_dead_letter d where d.retrying and not exists (
+// Idle implements deadletter.Store.
+func (l *DeadLetters) Idle(ctx context.Context) ([]string, error) {
+	rows, err := l.DB.Query(ctx, `select distinct d.listener from core.tb_observer_dead_letter d where d.retrying and not exists (
 		select from core.tb_observer_lease l where l.name = d.listener and l.owner is not null and l.expires_at > clock_timestamp()) order by 1`)
 	if err != nil {
 		return nil, wrap("read leases", err)

@@ -5,20 +5,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-)
 
-// DeadLetterGroup counts the dead letters of one observer, action and class.
-type DeadLetterGroup struct {
-	Observer   string    `json:"observer"` // "" stands for whole events
-	Action     string    `json:"action"`
-	ErrorClass string    `json:"error_class"`
-	Count      int       `json:"count"`
-	Oldest     time.Time `json:"oldest"` // the first failure of any
-	Newest     time.Time `json:"newest"` // the last failure of any
-	Retrying   int       `json:"retrying"`
-	// NotReplayable are those at rest that cannot be delivered again.
-	NotReplayable int `json:"not_replayable"`
-}
+	"github.com/fraiseql/observer/pipeline/deadletter"
+)
 
 const deadLetterGroups = `select observer, action, error_class, count(*), min(first_failed_at), max(last_failed_at),
 	count(*) filter (where retrying), count(*) filter (where not retrying and not replayable)
@@ -28,7 +17,7 @@ const deadLetterGroups = `select observer, action, error_class, count(*), min(fi
 const groupedBySize = ` group by observer, action, error_class order by count(*) desc, observer, action, error_class`
 
 // Stats counts the selected dead letters by observer, action and class, most first. It knows no limit.
-func (l *DeadLetters) Stats(ctx context.Context, f DeadLetterFilter) ([]DeadLetterGroup, error) {
+func (l *DeadLetters) Stats(ctx context.Context, f deadletter.Filter) ([]deadletter.Group, error) {
 	return l.groups(ctx, deadLetterGroups+`) d`+groupedBySize, l.selected(f)...)
 }
 
@@ -36,31 +25,31 @@ func (l *DeadLetters) Stats(ctx context.Context, f DeadLetterFilter) ([]DeadLett
 func (l *DeadLetters) Waiting(ctx context.Context) (n int, oldest time.Duration, err error) {
 	var micros int64
 	err = l.DB.QueryRow(ctx, `select count(*), coalesce(extract(epoch from clock_timestamp() - min(first_failed_at)) * 1000000, 0)::bigint`+deadLetterFilter,
-		l.selected(DeadLetterFilter{})...).Scan(&n, &micros)
+		l.selected(deadletter.Filter{})...).Scan(&n, &micros)
 	return n, max(time.Duration(micros)*time.Microsecond, 0), wrap("count dead letters", err)
 }
 
 // PlanRetry counts what RetryAll would park now.
-func (l *DeadLetters) PlanRetry(ctx context.Context, f DeadLetterFilter) ([]DeadLetterGroup, error) {
+func (l *DeadLetters) PlanRetry(ctx context.Context, f deadletter.Filter) ([]deadletter.Group, error) {
 	return l.plan(ctx, f, isReady)
 }
 
 // PlanRemove counts what RemoveAll would delete now.
-func (l *DeadLetters) PlanRemove(ctx context.Context, f DeadLetterFilter) ([]DeadLetterGroup, error) {
+func (l *DeadLetters) PlanRemove(ctx context.Context, f deadletter.Filter) ([]deadletter.Group, error) {
 	return l.plan(ctx, f, isAtRest)
 }
 
-func (l *DeadLetters) plan(ctx context.Context, f DeadLetterFilter, condition string) ([]DeadLetterGroup, error) {
+func (l *DeadLetters) plan(ctx context.Context, f deadletter.Filter, condition string) ([]deadletter.Group, error) {
 	return l.groups(ctx, deadLetterGroups+` and `+condition+`
 		order by d.first_failed_at, d.pk_observer_dead_letter limit nullif($6::bigint, 0)) d`+groupedBySize, l.selected(f, int64(f.Limit))...)
 }
 
-func (l *DeadLetters) groups(ctx context.Context, query string, args ...any) ([]DeadLetterGroup, error) {
+func (l *DeadLetters) groups(ctx context.Context, query string, args ...any) ([]deadletter.Group, error) {
 	rows, err := l.DB.Query(ctx, query, args...)
 	if err != nil {
 		return nil, wrap("count dead letters", err)
 	}
-	groups, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetterGroup])
+	groups, err := pgx.CollectRows(rows, pgx.RowToStructByPos[deadletter.Group])
 	for i := range groups {
 		groups[i].Oldest, groups[i].Newest = groups[i].Oldest.UTC(), groups[i].Newest.UTC()
 	}

@@ -12,15 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 )
 
 func deadLetters(pool *pgxpool.Pool) *DeadLetters {
 	return &DeadLetters{DB: pool, Listener: "observer", Fence: generation(1)}
 }
 
-func onlyDeadLetter(t *testing.T, l *DeadLetters) DeadLetter {
+func onlyDeadLetter(t *testing.T, l *DeadLetters) deadletter.Letter {
 	t.Helper()
-	items, total, err := l.List(t.Context(), DeadLetterFilter{})
+	items, total, err := l.List(t.Context(), deadletter.Filter{})
 	require.NoError(t, err)
 	require.Equal(t, 1, total)
 	return items[0]
@@ -49,7 +50,7 @@ func TestPutKeepsTheWholeDeliveryOnceAndUnparksIt(t *testing.T) {
 	require.WithinDuration(t, d.Attempts[1].At, got.LastFailedAt, 0)
 
 	_, err = l.Get(t.Context(), got.ID+1)
-	require.ErrorIs(t, err, ErrNotFound)
+	require.ErrorIs(t, err, deadletter.ErrNotFound)
 }
 
 func TestPutKeepsWhatJSONBCannot(t *testing.T) {
@@ -163,15 +164,15 @@ func TestListSelectsPagesAndCounts(t *testing.T) {
 		require.NoError(t, l.Put(t.Context(), d))
 	}
 	for name, tc := range map[string]struct {
-		filter DeadLetterFilter
+		filter deadletter.Filter
 		total  int
 		errors string
 	}{
-		"all, latest first": {DeadLetterFilter{}, 5, "[4 3 2 1 0]"},
-		"one observer":      {DeadLetterFilter{Observer: "odd"}, 2, "[3 1]"},
-		"after a time":      {DeadLetterFilter{After: start.Add(2 * time.Minute)}, 2, "[4 3]"},
-		"a page":            {DeadLetterFilter{Limit: 2, Offset: 1}, 5, "[3 2]"},
-		"none":              {DeadLetterFilter{Observer: "nobody"}, 0, "[]"},
+		"all, latest first": {deadletter.Filter{}, 5, "[4 3 2 1 0]"},
+		"one observer":      {deadletter.Filter{Observer: "odd"}, 2, "[3 1]"},
+		"after a time":      {deadletter.Filter{After: start.Add(2 * time.Minute)}, 2, "[4 3]"},
+		"a page":            {deadletter.Filter{Limit: 2, Offset: 1}, 5, "[3 2]"},
+		"none":              {deadletter.Filter{Observer: "nobody"}, 0, "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			items, total, err := l.List(t.Context(), tc.filter)
@@ -184,10 +185,10 @@ func TestListSelectsPagesAndCounts(t *testing.T) {
 			require.Equal(t, tc.total, total)
 		})
 	}
-	n, err := (&DeadLetters{DB: pool, Listener: "another"}).Count(t.Context(), DeadLetterFilter{})
+	n, err := (&DeadLetters{DB: pool, Listener: "another"}).Count(t.Context(), deadletter.Filter{})
 	require.NoError(t, err)
 	require.Zero(t, n, "another listener's")
-	n, err = (&DeadLetters{DB: pool}).Count(t.Context(), DeadLetterFilter{})
+	n, err = (&DeadLetters{DB: pool}).Count(t.Context(), deadletter.Filter{})
 	require.NoError(t, err)
 	require.Equal(t, 5, n, "every listener's")
 }
@@ -217,11 +218,11 @@ func TestConcurrentRetriesOfOneDeadLetterRunItOnce(t *testing.T) {
 	require.Equal(t, d.ID(), got.ID())
 	require.Equal(t, 1, got.Generation)
 	require.Equal(t, d.Attempts, got.Attempts)
-	n, err := l.Count(t.Context(), DeadLetterFilter{})
+	n, err := l.Count(t.Context(), deadletter.Filter{})
 	require.NoError(t, err)
 	require.Zero(t, n, "it succeeded")
 	_, err = l.Retry(t.Context(), id)
-	require.ErrorIs(t, err, ErrNotFound)
+	require.ErrorIs(t, err, deadletter.ErrNotFound)
 }
 
 func TestAReplayThatFailsAgainStaysADeadLetter(t *testing.T) {

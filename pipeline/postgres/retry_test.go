@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
@@ -224,7 +225,7 @@ func TestSuspectsRunOneAtATime(t *testing.T) {
 	q = newQueue(t, pool, 4)
 	require.Equal(t, neighbour.ID(), fetchAndAck(t, q).ID())
 	require.Zero(t, parkedRows(t, pool))
-	list, _, err := (&DeadLetters{DB: pool}).List(t.Context(), DeadLetterFilter{})
+	list, _, err := (&DeadLetters{DB: pool}).List(t.Context(), deadletter.Filter{})
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	require.Equal(t, killer.Event.ID, list[0].EventID)
