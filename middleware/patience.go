@@ -13,11 +13,14 @@ const (
 	patienceRest    = time.Second // between two calls while they fail
 )
 
+// begun is what moments are counted from, by the monotonic clock: the wall clock may be set while a rest lasts.
+var begun = time.Now()
+
 // patience makes calls to a server that one can do without. While they fail or hang, one caller at a time asks, once a
 // second, and the others go on without: so nobody is held up for long.
 type patience struct {
 	trouble *outage.Log
-	restEnd atomic.Int64 // Unix nanoseconds until which nobody asks; 0: all is well
+	restEnd atomic.Int64 // until when nobody asks, as time after begun; 0: all is well
 }
 
 // call calls ask, or does not.
@@ -33,7 +36,7 @@ func (p *patience) call(ctx context.Context, ask func(context.Context) error) {
 		p.restEnd.Store(0)
 		p.trouble.OK()
 	case ctx.Err() == nil: // it is not the caller who ended it
-		p.restEnd.Store(time.Now().Add(patienceRest).UnixNano())
+		p.restEnd.Store(int64(time.Since(begun) + patienceRest))
 		p.trouble.Failed(err)
 	}
 }
@@ -44,6 +47,6 @@ func (p *patience) awake() bool {
 	if end == 0 {
 		return true
 	}
-	now := time.Now()
-	return now.UnixNano() >= end && p.restEnd.CompareAndSwap(end, now.Add(patienceTimeout+patienceRest).UnixNano())
+	now := time.Since(begun)
+	return int64(now) >= end && p.restEnd.CompareAndSwap(end, int64(now+patienceTimeout+patienceRest))
 }

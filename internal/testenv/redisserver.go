@@ -133,3 +133,13 @@ func saysReady(log string) error {
 	}
 	return nil
 }
+
+// Signal sends a signal to the server, such as SIGSTOP.
+func (r *RedisServer) Signal(tb testing.TB, s syscall.Signal) {
+	tb.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.server.cmd.Process.Signal(s); err != nil {
+		tb.Fatal(err)
+	}
+}

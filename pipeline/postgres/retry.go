@@ -84,13 +84,16 @@ const park = fence + `, l as (
      where n.pk_observer_retry = (select min(m.pk_observer_retry) from core.tb_observer_retry m where ` + inLane + ` and m.pk_observer_retry <> l.pk_observer_retry)
 ), parked as (
     insert into core.tb_observer_retry as r (listener, event_id, observer, action, generation, entity, event, attempts, not_before, lane, follows)
-    select $1, $3, $4, $5, $6::bigint::integer, $7, $8::text::jsonb, $9::text::jsonb, $10::timestamptz, nullif($11, ''),
+    select $1, $3, $4, $5, $6::bigint::integer, $7, $8::text::jsonb, $9::text::jsonb, statement_timestamp() + $10::bigint * interval '1 microsecond', nullif($11, ''),
            $11 <> '' and exists (select from core.tb_observer_retry m where m.listener = $1 and m.observer = $4 and m.action = $5 and m.lane = $11) from lease
     on conflict (listener, event_id, observer, action) do update set
         generation = greatest(r.generation, excluded.generation), attempts = excluded.attempts, not_before = excluded.not_before, lane = excluded.lane,
         follows = r.follows and excluded.lane is not null, claimed_by = null, starts = 0
 )
 select exists (select from lease)`
+
+// wait is the time until notBefore in microseconds. A row is due by the server's clock: ours may differ, or be set meanwhile.
+func wait(notBefore time.Time) int64 { return time.Until(notBefore).Microseconds() }
 
 // Park implements middleware.RetryQueue.
 func (q *RetryQueue) Park(ctx context.Context, d *event.Delivery, notBefore time.Time) error {
@@ -106,7 +109,7 @@ func (q *RetryQueue) Park(ctx context.Context, d *event.Delivery, notBefore time
 	defer cancel()
 	var held bool
 	err = q.cfg.DB.QueryRow(ctx, park, q.cfg.Listener, q.generation, d.Event.ID, d.Observer, d.Action, int64(d.Generation), d.Event.Entity,
-		string(d.Event.JSON()), attempts, notBefore, d.Lane).Scan(&held)
+		string(d.Event.JSON()), attempts, wait(notBefore), d.Lane).Scan(&held)
 	switch {
 	case unstorable(err):
 		return event.Permanent(wrap("park delivery", err))
