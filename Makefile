@@ -53,7 +53,6 @@ lint: ## run the linters; the first run builds them, some minutes
 .PHONY: vet
 vet:
 	go vet ./...
-	go vet -tags faults ./...
 
 .PHONY: tidy-check
 tidy-check:

@@ -12,6 +12,7 @@ import (
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/internal/metrics"
 	"github.com/fraiseql/observer/internal/outage"
+	"github.com/fraiseql/observer/internal/step"
 )
 
 // dedupTimeout bounds one call of the store. It stands above the times that the stores keep themselves.
@@ -121,6 +122,7 @@ func (r *dedupRun) end(outcome error) {
 		r.failed(r.cfg.Store.Release(ctx, r.key, r.owner))
 		return
 	}
+	step.At(step.BeforeConfirm, r.key.Event)
 	held, err := r.cfg.Store.Confirm(ctx, r.key, r.owner, r.cfg.Window)
 	if !r.failed(err) && !held {
 		r.warnLost("a delivery outlived its lease and may have run twice")

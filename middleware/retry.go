@@ -12,6 +12,7 @@ import (
 
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/internal/outage"
+	"github.com/fraiseql/observer/internal/step"
 )
 
 // retryAfterLimit caps what a receiver may ask for.
@@ -62,6 +63,7 @@ func (p *parker) postpone(ctx context.Context, delay time.Duration, err error) e
 }
 
 func (p *parker) store(ctx context.Context, d *event.Delivery, delay time.Duration, trouble *outage.Log, err error) error {
+	step.At(step.BeforePark, d.Event.ID)
 	if parkErr := p.queue.Park(ctx, d, time.Now().Add(delay)); parkErr != nil {
 		return fmt.Errorf("park delivery: %w", errors.Join(parkErr, err))
 	}

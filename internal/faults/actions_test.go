@@ -36,7 +36,7 @@ url = %q
 // TestASlowActionRepeatsNoOtherAfterACrash kills the process while an event's second action waits behind a slow receiver
 // and its first has long succeeded.
 func TestASlowActionRepeatsNoOtherAfterACrash(t *testing.T) {
-	scenario(t)
+	exact(t)
 	const n = 40
 	w := &world{url: testenv.Postgres(t), dir: t.TempDir()}
 	prepareDatabase(t, w.url)

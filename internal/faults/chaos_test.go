@@ -34,7 +34,7 @@ func TestLateCommitsAndRollbacksNeitherLoseNorInvert(t *testing.T) {
 }
 
 func TestKillingTheProcessLosesNothing(t *testing.T) {
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
 	config := w.config(t, settings{})
 	o := startObserver(t, config)

@@ -21,10 +21,8 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-const (
-	crowd = 50               // endpoints
-	hangs = 15 * time.Second // what one of them does with a request
-)
+// crowd is how many endpoints there are.
+const crowd = 50
 
 // crowded is a receiver with an address for each endpoint, which notes how long after its change a request came.
 type crowded struct {
@@ -34,51 +32,6 @@ type crowded struct {
 	bad  []misbehaviour  // what the first endpoint does with its requests, in turn; none: it works
 	took []time.Duration // of all endpoints but the first
 	hung int
-}
-
-// misbehaviour is what an endpoint does instead of answering.
-type misbehaviour func(w http.ResponseWriter, r *http.Request)
-
-func hang(_ http.ResponseWriter, r *http.Request) {
-	timer := time.NewTimer(hangs)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.Context().Done():
-	}
-}
-
-func hangInBody(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Length", "1000")
-	_, _ = w.Write([]byte("{")) // the client may have gone
-	_ = http.NewResponseController(w).Flush()
-	hang(w, r)
-}
-
-func floods(w http.ResponseWriter, _ *http.Request) {
-	for block := make([]byte, 1<<20); ; {
-		if _, err := w.Write(block); err != nil {
-			return
-		}
-	}
-}
-
-func hangUp(w http.ResponseWriter, _ *http.Request) {
-	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
-		_ = conn.Close()
-	}
-}
-
-func answers(status int, header, value string) misbehaviour {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set(header, value)
-		w.WriteHeader(status)
-	}
-}
-
-var misbehaviours = []misbehaviour{
-	hang, hangInBody, floods, hangUp, answers(http.StatusInternalServerError, "X", "x"), answers(http.StatusTooManyRequests, "Retry-After", "1"),
-	answers(http.StatusFound, "Location", "/elsewhere"), answers(http.StatusNotFound, "X", "x"),
 }
 
 func newCrowd(t *testing.T) *crowded {
@@ -102,11 +55,11 @@ func newCrowd(t *testing.T) *crowded {
 func (c *crowded) endpoint(first bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at, err := time.Parse(time.RFC3339Nano, r.Header.Get("X-Changed"))
-		var misbehave misbehaviour
+		var misbehave http.HandlerFunc
 		c.mu.Lock()
 		switch {
 		case first && len(c.bad) > 0:
-			misbehave = c.bad[c.hung%len(c.bad)]
+			misbehave = c.bad[c.hung%len(c.bad)].act
 			c.hung++
 		case !first && err == nil:
 			c.took = append(c.took, time.Since(at))
@@ -157,13 +110,13 @@ func (c *crowded) measure(t *testing.T, url string, bad []misbehaviour, duration
 
 // TestAHangingEndpointSlowsNoOther has fifty endpoints, of which one lets every request wait for 15 s.
 func TestAHangingEndpointSlowsNoOther(t *testing.T) {
-	scenario(t)
-	besideOneThat(t, []misbehaviour{hang}, 1.2)
+	exact(t)
+	besideOneThat(t, []misbehaviour{hanging}, 1.2)
 }
 
 // TestAnEndpointThatFailsInEveryWaySlowsNoOther is the same with one that misbehaves differently each time.
 func TestAnEndpointThatFailsInEveryWaySlowsNoOther(t *testing.T) {
-	scenario(t)
+	exact(t)
 	besideOneThat(t, misbehaviours, 1.5) // floods take processor time
 }
 
@@ -181,7 +134,7 @@ func besideOneThat(t *testing.T, bad []misbehaviour, factor float64) {
 	require.NoError(t, os.WriteFile(name, []byte(file.String()), 0o600))
 	o := startObserver(t, name)
 	o.leads(t)
-	duration := pick(6*time.Second, 40*time.Second)
+	duration := pick(6*time.Second, 20*time.Second)
 	c.measure(t, url, nil, time.Second) // connections are made
 	_, without := c.measure(t, url, nil, duration)
 	p50, with := c.measure(t, url, bad, duration)

@@ -18,7 +18,7 @@ const takeover = 5 * time.Second
 const standing = `msg="standing by: another process leads"`
 
 func TestAStandbyTakesOverFromAKilledLeader(t *testing.T) {
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
 	leader := startObserver(t, w.config(t, settings{instance: "one"}))
 	leader.leads(t)
@@ -40,7 +40,7 @@ func TestAStandbyTakesOverFromAKilledLeader(t *testing.T) {
 // TestAStoppedLeaderIsDeposed stops the leader for longer than its lease. What it had sent before is in the receiver's
 // hands; awake again it must neither send nor store anything.
 func TestAStoppedLeaderIsDeposed(t *testing.T) {
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
 	leader := startObserver(t, w.config(t, settings{instance: "one"}))
 	leader.leads(t)

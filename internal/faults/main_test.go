@@ -35,33 +35,40 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// parallel lets more scenarios of the short form run beside each other than there are processors: most of the time each
-// waits, for a lease to expire or for a server to start.
+// parallel lets as many scenarios run beside each other as beside says, also where there are fewer processors: most of the
+// time each waits, for a lease to expire or for a server to start.
 func parallel() {
 	flag.Parse()
-	if n := runtime.GOMAXPROCS(0); n < beside {
+	if n := runtime.GOMAXPROCS(0); long || n < beside {
 		_ = flag.Set("test.parallel", strconv.Itoa(beside)) // a number is always accepted
 	}
 }
 
-const beside = 3
+// beside is how many. In the long form each has the processors to itself more often.
+var beside = pick(3, 2)
 
-// child is the program with a middleware that no real one has. It ends when its parent does.
+// child is the program with a middleware that no real one has, and may end at a step. It ends when its parent does.
 func child() int {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}()
-	return cmd.Main(cmd.WithMiddleware("deadly", deadly))
+	dieAtStep()
+	return cmd.Main(cmd.WithMiddleware("deadly", deadly), cmd.WithMiddleware("steps", aroundAction))
+}
+
+// die kills the process, and says when and why.
+func die(why string) {
+	fmt.Fprintf(os.Stderr, "killed %s at %d\n", why, time.Now().UnixNano())
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {} // until the signal arrives
 }
 
 // deadly ends the process when the data of an event asks for it, before the action has run.
 func deadly(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		if gjson.GetBytes(event.FromContext(msg.Context()).Event.Data, "deadly").Bool() {
-			fmt.Fprintf(os.Stderr, "killed by an event at %d\n", time.Now().UnixNano())
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {} // until the signal arrives
+			die("by an event")
 		}
 		return next(msg)
 	}

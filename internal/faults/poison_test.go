@@ -13,9 +13,9 @@ import (
 
 // TestAnEventThatKillsTheProcessBecomesADeadLetter starts the process again each time that it died.
 func TestAnEventThatKillsTheProcessBecomesADeadLetter(t *testing.T) {
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
-	config := w.config(t, settings{deadly: true})
+	config := w.config(t, settings{team: "deadly"})
 	o := startObserver(t, config)
 	o.leads(t)
 	startWriters(t, w.writers, t.Name())
@@ -49,7 +49,7 @@ func TestAnEventThatKillsTheProcessBecomesADeadLetter(t *testing.T) {
 	require.LessOrEqual(t, v.duplicates, v.allowed)
 }
 
-var killedAt = regexp.MustCompile(`killed by an event at (\d+)`)
+var killedAt = regexp.MustCompile(`killed .* at (\d+)`)
 
 // died returns when the process killed itself: its end is noticed much later, when its memory is gone.
 func (o *observer) died(t *testing.T) time.Time {

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tidwall/gjson"
+
+	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // request is one webhook request that arrived.
@@ -36,6 +39,9 @@ type receiver struct {
 	least    time.Duration
 	most     time.Duration
 	status   int
+	every    int            // each so many requests get a misbehaviour; 0: none
+	ways     []misbehaviour // in turn
+	turn     int            // requests that misbehaved or could have
 	server   *http.Server
 	ended    chan error
 }
@@ -87,6 +93,38 @@ func (r *receiver) delay(least, most time.Duration) {
 	r.least, r.most = least, most
 }
 
+// misbehaves makes every n-th request from now on get one of the ways, in turn; 0 ends it.
+func (r *receiver) misbehaves(every int, ways ...misbehaviour) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.every, r.ways, r.turn = every, ways, 0
+}
+
+// way returns what the next request gets; nil is an answer. The caller holds mu.
+func (r *receiver) way() *misbehaviour {
+	if r.every == 0 {
+		return nil
+	}
+	r.turn++
+	if r.turn%r.every > 0 {
+		return nil
+	}
+	return &r.ways[(r.turn/r.every-1)%len(r.ways)]
+}
+
+// misbehaved waits until n requests have met a misbehaviour since the last call of misbehaves.
+func (r *receiver) misbehaved(t *testing.T, n int) {
+	t.Helper()
+	testenv.Eventually(t, within, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if met := r.turn / r.every; met < n {
+			return fmt.Errorf("%d of %d requests met a misbehaviour", met, n)
+		}
+		return nil
+	})
+}
+
 func (r *receiver) serve(w http.ResponseWriter, h *http.Request) {
 	body, err := io.ReadAll(h.Body)
 	if err != nil {
@@ -95,12 +133,20 @@ func (r *receiver) serve(w http.ResponseWriter, h *http.Request) {
 	got := read(h, body)
 	r.mu.Lock()
 	got.status = r.status
+	way := r.way()
+	if way != nil {
+		got.status = way.status
+	}
 	r.requests = append(r.requests, got)
 	pause := r.least
 	if spread := r.most - r.least; spread > 0 {
 		pause += rand.N(spread)
 	}
 	r.mu.Unlock()
+	if way != nil {
+		way.act(w, h)
+		return
+	}
 	if pause > 0 {
 		timer := time.NewTimer(pause)
 		defer timer.Stop()

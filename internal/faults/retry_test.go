@@ -21,7 +21,7 @@ max_attempts = 1000`
 // TestAFailingReceiverGetsEverythingLater lets the receiver refuse, then vanish, and kills the process while deliveries
 // are parked.
 func TestAFailingReceiverGetsEverythingLater(t *testing.T) {
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
 	config := w.config(t, settings{retry: patient})
 	o := startObserver(t, config)
@@ -66,7 +66,7 @@ func TestAFailingReceiverGetsEverythingLater(t *testing.T) {
 
 // TestAHeldLaneKeepsItsOrder is the same with on_retry = "hold": nothing overtakes.
 func TestAHeldLaneKeepsItsOrder(t *testing.T) {
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
 	config := w.config(t, settings{retry: patient, onRetry: "hold"})
 	o := startObserver(t, config)

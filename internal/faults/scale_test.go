@@ -35,8 +35,15 @@ func pick[T any](short, whenLong T) T {
 	return short
 }
 
-// scenario starts a test: in the short form several run beside each other, most of the time they wait.
+// scenario starts a test that may run beside others.
 func scenario(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+}
+
+// exact starts a test that holds the program to a time. In the long form it has the machine to itself; the short form is
+// patient.
+func exact(t *testing.T) {
 	t.Helper()
 	if !long {
 		t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type world struct {
 	kills    []time.Time     // when a process lost its memory, or the receiver its connections
 	excused  map[string]bool // events that may come again for another reason, by id
 	recovery time.Duration
+	refuses  bool // the receiver refuses some for good, which become dead letters
 }
 
 // newWorld prepares the database at url.
@@ -71,7 +73,7 @@ type settings struct {
 	retry    string // lines of [observers.retry]
 	onRetry  string // default: overtake
 	redis    string // address of the Redis that deduplicates; "": nothing does
-	deadly   bool   // events may end the process
+	team     string // middleware; "": none
 }
 
 const configuration = `
@@ -130,8 +132,8 @@ func (w *world) config(t *testing.T, s settings) string {
 		s.onRetry = "overtake"
 	}
 	middleware := ""
-	if s.deadly {
-		middleware = `"deadly"`
+	if s.team != "" {
+		middleware = strconv.Quote(s.team)
 	}
 	name := filepath.Join(w.dir, s.instance+".toml")
 	text := fmt.Sprintf(configuration, s.url, s.start, redis, s.redis != "", concurrency, s.shutdown, middleware, s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
@@ -150,10 +152,14 @@ func (w *world) kill(o *observer) time.Time {
 // come again from the log too. The attempt's time is noted before it is parked, hence twice the window.
 func (w *world) killParking(t *testing.T, o *observer) {
 	t.Helper()
-	moment := w.kill(o)
+	w.excuseParked(t, w.kill(o))
+}
+
+func (w *world) excuseParked(t *testing.T, killed time.Time) {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), w.url)
 	require.NoError(t, err)
-	rows, err := conn.Query(t.Context(), `select event_id from core.tb_observer_retry where (attempts -> -1 ->> 'at')::timestamptz > $1 or created_at > $1`, moment.Add(-2*settleWindow))
+	rows, err := conn.Query(t.Context(), `select event_id from core.tb_observer_retry where (attempts -> -1 ->> 'at')::timestamptz > $1 or created_at > $1`, killed.Add(-2*settleWindow))
 	require.NoError(t, err)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, errors.Join(err, conn.Close(t.Context())))
@@ -208,13 +214,37 @@ func (w *world) settle(t *testing.T) map[change]string {
 	t.Helper()
 	w.writers.stop()
 	require.NoError(t, w.journal.resolve(t.Context(), w.url))
-	committed := w.journal.all()
-	require.NotEmpty(t, committed)
-	deadline := time.Now().Add(within)
-	for v := check(committed, w.arrived(), nil, nil); v.lost > 0 && time.Now().Before(deadline); v = check(committed, w.arrived(), nil, nil) {
+	require.NotEmpty(t, w.journal.all())
+	var committed map[change]string
+	missing := func() bool {
+		committed = w.journal.all()
+		if w.refuses {
+			w.withoutDeadLetters(t, committed)
+		}
+		v := check(committed, w.arrived(), nil, nil)
+		return v.lost > 0
+	}
+	for deadline := time.Now().Add(within); missing() && time.Now().Before(deadline); {
 		wait(t.Context(), 50*time.Millisecond)
 	}
 	return committed
+}
+
+// withoutDeadLetters takes off what the receiver refused for good: it is in its place.
+func (w *world) withoutDeadLetters(t *testing.T, committed map[change]string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), w.url)
+	require.NoError(t, err)
+	rows, err := conn.Query(t.Context(), `select (event ->> 'entity_type') || '/' || (event ->> 'entity_id'), (event -> 'data' ->> 'rev')::bigint, error_class from core.tb_observer_dead_letter`)
+	require.NoError(t, err)
+	var c change
+	var class string
+	_, err = pgx.ForEachRow(rows, []any{&c.entity, &c.rev, &class}, func() error {
+		require.Equal(t, refused, class, "%v", c)
+		delete(committed, c)
+		return nil
+	})
+	require.NoError(t, errors.Join(err, conn.Close(t.Context())))
 }
 
 // finish settles, ends the processes cleanly and reports the scenario.

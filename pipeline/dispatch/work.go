@@ -8,6 +8,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/step"
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
@@ -75,6 +76,7 @@ func (w *work) done(n int, ok bool) {
 }
 
 func (w *work) finish() {
+	step.At(step.BeforeAck, w.event.ID)
 	window.Settle(w.ctx, w.msg, true)
 	if w.settled != nil {
 		w.settled(w.event)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/fraiseql/observer/internal/step"
 )
 
 // persist stores the checkpoint soon after each change, and a last time when the reader closes.
@@ -30,6 +32,7 @@ func (s *session) persist(ctx context.Context) error {
 		if closing && complete {
 			return s.saveLast(ctx)
 		}
+		step.At(step.BeforeCheckpoint, "")
 		if err := s.save(ctx, s.write); err != nil {
 			return err
 		}
