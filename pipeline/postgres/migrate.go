@@ -16,7 +16,7 @@ import (
 )
 
 // schemaVersion is the number of the last file in migrations.
-const schemaVersion = 5
+const schemaVersion = 6
 
 const versionTable = "core.tb_observer_schema_version"
 

@@ -1,0 +1,261 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/outage"
+	"github.com/fraiseql/observer/pipeline/window"
+)
+
+const (
+	relayAhead   = 1024 // published and not acknowledged, at most: a stream takes some ten thousand a second
+	relayBatch   = 256  // settled at a time
+	relayTimeout = 5 * time.Second
+	relayFirst   = 50 * time.Millisecond // between two tries at one event, doubled
+	relayLast    = 2 * time.Second
+)
+
+// RelayConfig describes a [Relay]. All fields are required.
+type RelayConfig struct {
+	JetStream jetstream.JetStream
+	Subject   func(*event.Event) string
+	Source    window.Driver
+	Batch     int // events fetched at a time
+	Log       *slog.Logger
+}
+
+// Relay moves events from a source into a stream. An event is settled once the stream has acknowledged it; while the stream
+// is away or full nothing is settled, and soon nothing is fetched. Many are under way at a time, but of one entity only one:
+// whatever has to be repeated, the order of the stream within an entity is that of the source.
+type Relay struct {
+	cfg     RelayConfig
+	trouble *outage.Log
+	last    atomic.Uint64
+	failing atomic.Pointer[error]
+
+	mu   sync.Mutex // guards busy
+	busy map[string]*passage
+}
+
+// passage is one event on its way.
+type passage struct {
+	item   window.Item
+	key    string
+	msg    *natsgo.Msg
+	future jetstream.PubAckFuture // nil: it was refused at once
+	err    error
+	done   chan struct{} // closed once the stream has it, or the relay ends
+}
+
+// NewRelay returns a Relay.
+func NewRelay(cfg RelayConfig) *Relay {
+	return &Relay{cfg: cfg, trouble: outage.New(cfg.Log, "the stream takes no events, will try again", "the stream takes events again"), busy: map[string]*passage{}}
+}
+
+// Last returns the highest sequence that the stream has acknowledged, 0 before the first.
+func (r *Relay) Last() uint64 { return r.last.Load() }
+
+// Forget makes Last begin anew: the stream is another one.
+func (r *Relay) Forget() { r.last.Store(0) }
+
+// Err returns why the stream takes nothing at the moment, nil while it does.
+func (r *Relay) Err() error {
+	if err := r.failing.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Run relays until ctx ends or the source fails for good, which is the error; then it settles what the stream acknowledges
+// within a moment. Closing the source is left to the caller.
+func (r *Relay) Run(ctx context.Context) error {
+	queue := make(chan *passage, relayAhead)
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		r.collect(ctx, queue)
+	}()
+	err := r.publish(ctx, queue)
+	close(queue)
+	<-settled
+	return err
+}
+
+func (r *Relay) publish(ctx context.Context, queue chan<- *passage) error {
+	for wait := relayFirst; ; {
+		items, err := r.cfg.Source.Fetch(ctx, r.cfg.Batch)
+		for _, item := range items {
+			p := r.passageOf(item)
+			if !r.begin(ctx, p) {
+				return nil
+			}
+			p.future, p.err = r.cfg.JetStream.PublishMsgAsync(p.msg, jetstream.WithRetryAttempts(0))
+			queue <- p
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case window.IsFatal(err):
+			return err
+		case err != nil:
+			r.cfg.Log.Warn("fetch failed, will try again", slog.Any("error", err))
+			pause(ctx, wait)
+			wait = min(2*wait, relayLast)
+		default:
+			wait = relayFirst
+		}
+	}
+}
+
+// passageOf gives an event the message that carries it. What says that it is poison goes along.
+func (r *Relay) passageOf(item window.Item) *passage {
+	e := event.OfContext(item.Msg.Context())
+	p := &passage{item: item, key: e.Key(), done: make(chan struct{}), msg: natsgo.NewMsg(r.cfg.Subject(e))}
+	p.msg.Data = item.Msg.Payload
+	if len(p.msg.Data) == 0 {
+		p.msg.Data = e.JSON()
+	}
+	p.msg.Header.Set(jetstream.MsgIDHeader, e.ID)
+	for _, key := range []string{window.MetadataPoison, window.MetadataPoisonClass} {
+		if value := item.Msg.Metadata.Get(key); value != "" {
+			p.msg.Header.Set(key, value)
+		}
+	}
+	return p
+}
+
+// begin waits until no other event of the entity is under way. It reports false when ctx ended first.
+func (r *Relay) begin(ctx context.Context, p *passage) bool {
+	for {
+		r.mu.Lock()
+		other := r.busy[p.key]
+		if other == nil {
+			r.busy[p.key] = p
+		}
+		r.mu.Unlock()
+		if other == nil {
+			return true
+		}
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (r *Relay) end(p *passage) {
+	r.mu.Lock()
+	delete(r.busy, p.key)
+	r.mu.Unlock()
+	close(p.done)
+}
+
+// collect settles what the stream has acknowledged, in order.
+func (r *Relay) collect(ctx context.Context, queue <-chan *passage) {
+	var batch []window.Item
+	for p := range queue {
+		if r.acknowledged(ctx, p) {
+			batch = append(batch, p.item)
+		}
+		r.end(p)
+		if len(batch) >= relayBatch || len(queue) == 0 && len(batch) > 0 {
+			if err := r.cfg.Source.Ack(context.WithoutCancel(ctx), batch); err != nil {
+				r.cfg.Log.Warn("published events could not be settled: they will be published again", slog.Int("events", len(batch)), slog.Any("error", err))
+			}
+			batch = nil
+		}
+	}
+}
+
+// acknowledged repeats an event until the stream has it. It reports false when ctx ended first.
+func (r *Relay) acknowledged(ctx context.Context, p *passage) bool {
+	ack, err := p.first(ctx)
+	for wait := relayFirst; err != nil; wait = min(2*wait, relayLast) {
+		if ctx.Err() != nil {
+			return false
+		}
+		r.failed(err)
+		pause(ctx, wait)
+		try, cancel := context.WithTimeout(ctx, relayTimeout)
+		ack, err = r.cfg.JetStream.PublishMsg(try, p.msg, jetstream.WithRetryAttempts(0))
+		cancel()
+	}
+	if r.failing.Load() != nil {
+		r.failing.Store(nil)
+		r.trouble.OK()
+	}
+	if !ack.Duplicate {
+		r.last.Store(max(r.last.Load(), ack.Sequence))
+	}
+	return true
+}
+
+// first waits for the answer to the first try.
+func (p *passage) first(ctx context.Context) (*jetstream.PubAck, error) {
+	if p.future == nil {
+		return nil, p.err
+	}
+	timer := time.NewTimer(relayTimeout)
+	defer timer.Stop()
+	select {
+	case ack := <-p.future.Ok():
+		return ack, nil
+	case err := <-p.future.Err():
+		return nil, err
+	case <-timer.C:
+		return nil, errNoAck
+	case <-ctx.Done():
+	}
+	select { // the answer to what was sent may be on its way
+	case ack := <-p.future.Ok():
+		return ack, nil
+	case err := <-p.future.Err():
+		return nil, err
+	case <-time.After(relayFirst):
+		return nil, ctx.Err()
+	}
+}
+
+var errNoAck = errors.New("no acknowledgement in time")
+
+func (r *Relay) failed(err error) {
+	err = explainPublish(err)
+	r.failing.Store(&err)
+	r.trouble.Failed(err)
+}
+
+// storeFailed is the server's code for a message that it did not store, also because the stream is at its limits.
+const storeFailed jetstream.ErrorCode = 10077
+
+// explainPublish says what to do about an error where that is known.
+func explainPublish(err error) error {
+	var answer *jetstream.APIError
+	switch {
+	case errors.As(err, &answer) && answer.ErrorCode == storeFailed && strings.Contains(answer.Description, "exceeded"):
+		return errors.New("the stream is full of events that no worker has done: start workers, or raise transport.nats.jetstream.max_msgs or max_bytes")
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, natsgo.ErrNoResponders):
+		return errors.New("no stream takes the events: the stream is gone, or JetStream has no leader for it")
+	}
+	return err
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
