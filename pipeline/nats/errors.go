@@ -46,6 +46,7 @@ var advice = map[jetstream.ErrorCode]string{
 	codeNoMemory:       "raise max_memory_store of the server",
 	codeMaxStreams:     "raise the number of streams that the account may have",
 	codeMaxConsumers:   "raise the number of consumers that the account may have",
+	codeStoreFailed:    "the bridge goes on once events were processed; or raise transport.nats.jetstream.max_msgs or max_bytes",
 	codeSubjectOverlap: "another stream takes these subjects: choose another transport.nats.subject_prefix, or remove them from that stream",
 	codeNotUnique:      "another consumer reads these events, and a work queue has one reader for each: use its name as transport.nats.consumer_name, delete it, or use retention = \"interest\"",
 }

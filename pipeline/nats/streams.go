@@ -73,6 +73,9 @@ func (t *Topology) create(ctx context.Context) error {
 	if err := checkVersion(t.conn.ConnectedServerVersion()); err != nil {
 		return err
 	}
+	if enabled, _ := t.conn.ConnectedServerJetStream(); !enabled && t.conn.IsConnected() {
+		return Diagnose(fmt.Errorf("%w: %w", ErrConflict, jetstream.ErrJetStreamNotEnabled))
+	}
 	if err := t.createStream(ctx); err != nil {
 		return wrap("stream "+t.cfg.StreamName, err)
 	}
