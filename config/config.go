@@ -7,6 +7,7 @@ import (
 	"github.com/fraiseql/observer/handlers"
 	"github.com/fraiseql/observer/internal/redisconn"
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
@@ -39,7 +40,7 @@ type Transport struct {
 	RunBridge    bool            `toml:"run_bridge" default:"false" env:"FRAISEQL_NATS_ENABLE_BRIDGE" doc:"move the Postgres change log to NATS; needs transport = \"nats\""`
 	RunExecutors bool            `toml:"run_executors" default:"true" env:"FRAISEQL_NATS_RUN_EXECUTORS" doc:"run the observers"`
 	Postgres     postgres.Config `toml:"postgres" doc:"the Postgres change log"`
-	NATS         NATS            `toml:"nats" doc:"NATS JetStream"`
+	NATS         nats.Config     `toml:"nats" doc:"NATS JetStream"`
 	Redis        RedisStreams    `toml:"redis" doc:"Redis Streams; the server is [redis].url"`
 	Bridge       Bridge          `toml:"bridge" doc:"from the Postgres change log to NATS"`
 }

@@ -1,9 +1,9 @@
-package config
+package nats
 
 import "github.com/fraiseql/observer/internal/natsconn"
 
-// NATS is the [transport.nats] table.
-type NATS struct {
+// Config is the [transport.nats] table.
+type Config struct {
 	natsconn.Config
 
 	StreamName    string    `toml:"stream_name" default:"fraiseql_events" pattern:"^[A-Za-z0-9_-]{1,255}$" env:"FRAISEQL_NATS_STREAM_NAME" doc:"stream that holds the events"`
@@ -25,12 +25,4 @@ type JetStream struct {
 	AckWaitSecs        int      `toml:"ack_wait_secs" default:"30" min:"1" max:"86400" env:"FRAISEQL_NATS_ACK_WAIT_SECS" doc:"seconds before an unacknowledged event comes again"`
 	MaxDeliver         int      `toml:"max_deliver" default:"3" min:"1" max:"1000" env:"FRAISEQL_NATS_MAX_DELIVER" doc:"starts without an outcome before an event becomes a dead letter, on every transport"`
 	Replicas           int      `toml:"replicas" default:"1" min:"1" max:"5" doc:"copies of the stream in the cluster"`
-}
-
-// Bridge is the [transport.bridge] table.
-type Bridge struct {
-	TransportName    string `toml:"transport_name" default:"pg_to_nats" env:"FRAISEQL_BRIDGE_TRANSPORT_NAME" doc:"names the checkpoint row; unique per database"`
-	BatchSize        int    `toml:"batch_size" default:"100" min:"1" max:"10000" env:"FRAISEQL_BRIDGE_BATCH_SIZE" doc:"rows a read"`
-	PollIntervalSecs int    `toml:"poll_interval_secs" default:"1" min:"1" max:"3600" env:"FRAISEQL_BRIDGE_POLL_INTERVAL_SECS" doc:"seconds between reads when nothing wakes the bridge"`
-	NotifyChannel    string `toml:"notify_channel" default:"fraiseql_events" env:"FRAISEQL_BRIDGE_NOTIFY_CHANNEL" doc:"channel of the wake-up notifications"`
 }

@@ -1,0 +1,188 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fraiseql/observer/pipeline/window"
+)
+
+// flushTimeout is how long Close waits for the server to have read the acks.
+const flushTimeout = 5 * time.Second
+
+// DriverConfig describes a [Driver].
+type DriverConfig struct {
+	Topology *Topology // required
+	// Group is the consumer. Default: the consumer_name of the configuration.
+	Group string
+	// Topic is an entity. Default [AllTopics].
+	Topic string
+	// Opaque says that the messages need not be events. Otherwise one that is none is handed out as poison.
+	Opaque bool
+	Log    *slog.Logger
+}
+
+// Driver reads a durable consumer: it asks the server for as many messages as Fetch may return and no more, so that other
+// workers get the rest, and keeps what is out from being delivered again.
+type Driver struct {
+	cfg     DriverConfig
+	conn    *natsgo.Conn
+	ackWait time.Duration
+	starts  starts
+
+	beat    sync.Once
+	stop    context.CancelFunc // ends the heartbeats
+	beating chan struct{}      // closed when they ended
+
+	mu      sync.Mutex // guards what follows
+	queue   []*entry   // received, not handed out
+	out     map[*entry]struct{}
+	running int
+	only    *entry        // the suspect that runs by itself
+	want    int           // how many Fetch may return
+	pulling chan struct{} // closed when the goroutine that receives has ended; nil without one
+	failure error         // of receiving, for Fetch to return
+	sent    bool          // acks that the server may not have read
+
+	fetchable signal // Fetch has something to return
+	wanted    signal // want has changed
+}
+
+// entry is one message that the server has delivered to us and that is not settled.
+type entry struct {
+	raw       jetstream.Msg
+	item      window.Item
+	id        string
+	delivered uint64 // how often the server has delivered it
+	judged    bool   // prior is known
+	prior     int    // starts without an outcome
+	marked    bool   // a start is noted on the server
+}
+
+// signal wakes one goroutine; further signals before it looks are one.
+type signal chan struct{}
+
+func (s signal) set() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+}
+
+var _ window.Driver = (*Driver)(nil)
+
+// NewDriver returns a Driver. It asks the server for nothing before the first Fetch.
+func NewDriver(cfg DriverConfig) (*Driver, error) {
+	if cfg.Topology == nil {
+		return nil, errors.New("nats driver: Topology is required")
+	}
+	if cfg.Group == "" {
+		cfg.Group = cfg.Topology.cfg.ConsumerName
+	}
+	if cfg.Topic == "" {
+		cfg.Topic = AllTopics
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	js := cfg.Topology.cfg.JetStream
+	return &Driver{
+		cfg: cfg, conn: cfg.Topology.conn, ackWait: cfg.Topology.cfg.ackWait(),
+		starts:  newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
+		beating: make(chan struct{}), out: map[*entry]struct{}{},
+		fetchable: make(signal, 1), wanted: make(signal, 1),
+	}, nil
+}
+
+// Fetch implements window.Driver. When its ctx ends, what was received and not returned goes back to the server at once.
+func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
+	d.beat.Do(func() {
+		var run context.Context
+		run, d.stop = context.WithCancel(context.WithoutCancel(ctx))
+		go d.heartbeat(run) // ended by Close
+	})
+	for {
+		if err := d.judge(ctx); err != nil {
+			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
+		}
+		list := d.take(limit)
+		if err := d.mark(ctx, list); err != nil {
+			d.putBack(list)
+			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
+		}
+		if len(list) > 0 {
+			return items(list), nil
+		}
+		if err := d.await(ctx, limit); err != nil {
+			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
+		}
+	}
+}
+
+func items(list []*entry) []window.Item {
+	all := make([]window.Item, len(list))
+	for i, e := range list {
+		all[i] = e.item
+	}
+	return all
+}
+
+// await returns when something may be there to return.
+func (d *Driver) await(ctx context.Context, limit int) error {
+	if err := d.receive(ctx, limit); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.fetchable:
+		return d.failed()
+	}
+}
+
+func (d *Driver) failed() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.failure
+	d.failure = nil
+	if err != nil && IsFatal(err) {
+		return window.Fatal(err)
+	}
+	return err
+}
+
+// take takes from the queue what may be handed out. One that must run alone waits until nothing else runs, and all wait
+// for it.
+func (d *Driver) take(limit int) []*entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []*entry
+	for len(list) < limit && len(d.queue) > 0 && d.only == nil {
+		e := d.queue[0]
+		if d.starts.alone(e) {
+			if d.running > 0 {
+				break
+			}
+			d.only = e
+		}
+		d.queue = d.queue[1:]
+		d.running++
+		list = append(list, e)
+	}
+	return list
+}
+
+func (d *Driver) putBack(list []*entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue = append(list, d.queue...)
+	d.running -= len(list)
+	d.only = nil
+}

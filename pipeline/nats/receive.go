@@ -1,0 +1,166 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fraiseql/observer/pipeline/window"
+)
+
+const (
+	pullExpiry    = 30 * time.Second // of one request; another follows
+	pullHeartbeat = 5 * time.Second  // a server that misses two of them has lost the request
+	lastMessages  = 2 * time.Second  // at most, for what the server sent before it knew that we want no more
+)
+
+// receive sees to it that a goroutine asks the server for as many messages as limit says; it ends with ctx.
+func (d *Driver) receive(ctx context.Context, limit int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.want = limit
+	d.wanted.set()
+	if d.pulling != nil {
+		select {
+		case <-d.pulling:
+		default:
+			return nil
+		}
+	}
+	ended := make(chan struct{})
+	d.pulling = ended
+	go func() {
+		defer close(ended)
+		d.pullAll(ctx)
+		d.returnQueue()
+	}()
+	return nil
+}
+
+// retire returns when the goroutine that receives has ended. That is when the context of Fetch has.
+func (d *Driver) retire() {
+	d.mu.Lock()
+	ended := d.pulling
+	d.mu.Unlock()
+	if ended != nil {
+		<-ended
+	}
+}
+
+// pullAll asks for messages while Fetch wants some.
+func (d *Driver) pullAll(ctx context.Context) {
+	var consumer jetstream.Consumer
+	for {
+		n := d.missing()
+		if n == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-d.wanted:
+			}
+			continue
+		}
+		err := d.pull(ctx, &consumer, n)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			consumer = nil // it may have been deleted
+			d.fail(err)
+		}
+	}
+}
+
+// missing is how many messages Fetch wants beyond those that are there.
+func (d *Driver) missing() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return max(0, d.want-len(d.queue))
+}
+
+// fail lets Fetch return err; nothing is asked for until it is called again.
+func (d *Driver) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failure, d.want = err, 0
+	d.fetchable.set()
+}
+
+// pull receives n messages, or fewer when ctx ends.
+func (d *Driver) pull(ctx context.Context, consumer *jetstream.Consumer, n int) (err error) {
+	if *consumer == nil {
+		if *consumer, err = d.cfg.Topology.Consumer(ctx, d.cfg.Group, d.cfg.Topic); err != nil {
+			return err
+		}
+	}
+	messages, err := (*consumer).Messages(jetstream.PullMaxMessages(n), jetstream.StopAfter(n),
+		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat))
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	for range n {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if ctx.Err() != nil {
+			d.drain(messages, msg)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d.queueUp(msg)
+	}
+	return nil
+}
+
+// drain queues what the server has sent already, to be given back.
+func (d *Driver) drain(messages jetstream.MessagesContext, last jetstream.Msg) {
+	messages.Drain()
+	for msg, err := last, error(nil); err == nil; msg, err = messages.Next(jetstream.NextMaxWait(lastMessages)) {
+		if msg != nil {
+			d.queueUp(msg)
+		}
+	}
+}
+
+// queueUp makes an entry of a message that the server delivered.
+func (d *Driver) queueUp(raw jetstream.Msg) {
+	place, err := raw.Metadata()
+	if err != nil {
+		d.cfg.Log.Warn("a message came that is none of a stream", "error", err)
+		return
+	}
+	msg := unmarshal(raw, place)
+	if !d.cfg.Opaque {
+		decode(msg)
+	}
+	e := &entry{raw: raw, id: msg.UUID, delivered: place.NumDelivered}
+	e.item = window.Item{Msg: msg, Raw: e}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue = append(d.queue, e)
+	d.out[e] = struct{}{}
+	d.fetchable.set()
+}
+
+// returnQueue gives everything back that was not handed out, so that another worker gets it without waiting for ours to
+// time out.
+func (d *Driver) returnQueue() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var failed error
+	for _, e := range d.queue {
+		delete(d.out, e)
+		failed = errors.Join(failed, e.giveBack(0))
+	}
+	d.sent = d.sent || len(d.queue) > 0
+	d.queue, d.want = nil, 0
+	if failed != nil {
+		d.cfg.Log.Warn("giving messages back failed, they will come again after ack_wait_secs", "error", failed)
+	}
+}
