@@ -46,20 +46,29 @@ func (p *Pipeline) runPostgres(ctx context.Context) error {
 	p.health.OK(postgresCheck)
 	p.warnUncaptured(ctx, pool)
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.watchRedis(ctx) })
+	group.Go(func() error {
+		return p.leading(ctx, pool, cfg, func(ctx context.Context, lease *postgres.Lease) error { return p.lead(ctx, pool, cfg, lease) })
+	})
+	return endOf(ctx, group.Wait())
+}
+
+// leading runs term whenever this process leads the listener of cfg, until ctx ends.
+func (p *Pipeline) leading(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config, term func(context.Context, *postgres.Lease) error) error {
+	group, ctx := errgroup.WithContext(ctx)
 	tried := make(chan struct{})
 	group.Go(func() error { p.probe(ctx, postgresCheck, postgresFix, pool.Ping); return nil })
-	group.Go(func() error { return p.watchRedis(ctx) })
 	group.Go(func() error { return p.installWake(ctx, pool, cfg, sync.OnceFunc(func() { close(tried) })) })
 	group.Go(func() error {
 		<-tried
 		for ctx.Err() == nil {
-			if err := p.takeTurn(ctx, pool, cfg); err != nil {
+			if err := p.takeTurn(ctx, pool, cfg, term); err != nil {
 				return err
 			}
 		}
 		return errEnded
 	})
-	return endOf(ctx, group.Wait())
+	return group.Wait()
 }
 
 // errEnded ends the group without being an error of the run.
@@ -124,7 +133,7 @@ func (p *Pipeline) installWake(ctx context.Context, pool *pgxpool.Pool, cfg post
 }
 
 // takeTurn waits for the lease and leads until ctx ends or another process takes over.
-func (p *Pipeline) takeTurn(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) error {
+func (p *Pipeline) takeTurn(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config, term func(context.Context, *postgres.Lease) error) error {
 	lease, err := postgres.Acquire(ctx, postgres.LeaseConfig{
 		Pool: pool, Config: cfg, Name: cfg.ListenerName, StartFrom: cfg.StartFrom, Log: p.log,
 		Standby: func() { p.health.Become("standby") },
@@ -135,7 +144,7 @@ func (p *Pipeline) takeTurn(ctx context.Context, pool *pgxpool.Pool, cfg postgre
 	p.log.Info("leading", slog.String("listener", cfg.ListenerName), slog.Int64("generation", lease.Generation()))
 	p.health.Become("leader")
 	p.metrics.Leader.Set(1)
-	err = p.lead(ctx, pool, cfg, lease)
+	err = term(ctx, lease)
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	if releaseErr := lease.Release(release); releaseErr != nil && !errors.Is(releaseErr, postgres.ErrDeposed) {

@@ -12,6 +12,9 @@ import (
 // confirmedSuffix ends the name of the second checkpoint row of a bridge.
 const confirmedSuffix = ":confirmed"
 
+// ErrNoCheckpoint says that a checkpoint row is not there: nothing was read yet, or somebody deleted it.
+var ErrNoCheckpoint = errors.New("there is no such checkpoint")
+
 // StreamMark says which stream was filled up to where. A stream that was created again is another one.
 type StreamMark struct {
 	Created  time.Time
@@ -31,6 +34,9 @@ type Position struct {
 	pending []int64
 }
 
+// Beginning is the position before everything.
+func Beginning() Position { return Position{from: beginning, pending: []int64{}} }
+
 // Confirmed keeps the second checkpoint of a bridge: the position up to which the consumers have settled every event. Each
 // write is fenced by the lease of the bridge.
 type Confirmed struct {
@@ -45,6 +51,9 @@ func (c *Confirmed) row() string { return c.Name + confirmedSuffix }
 func (c *Confirmed) Published(ctx context.Context) (p Position, err error) {
 	err = c.DB.QueryRow(ctx, `select snapshot_from::text, snapshot_to::text, read_up_to, pending
 		from public.tb_observer_checkpoint where transport_name = $1`, c.Name).Scan(&p.from, &p.to, &p.upTo, &p.pending)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNoCheckpoint
+	}
 	return p, wrap("read checkpoint", err)
 }
 
@@ -91,10 +100,10 @@ const refill = fence + `, noted as (
 update public.tb_observer_checkpoint c set
     snapshot_from = n.snapshot_from, snapshot_to = n.snapshot_to, read_up_to = n.read_up_to, pending = n.pending, starts = n.starts, done = '{}', alone = null,
     epoch = greatest(c.epoch + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint), updated_at = clock_timestamp()
-  from noted n where c.transport_name = $3`
+  from noted n where c.transport_name = $3 and pg_snapshot_xmax(c.snapshot_from) >= pg_snapshot_xmax(n.snapshot_from)`
 
 // Refill takes the published position back to the confirmed one: the stream that is there now, m, lost what lies between. The
-// reader of this position notices and follows.
+// reader of this position notices and follows. A position that an operator has moved further back stays: the error is ErrNoCheckpoint.
 func (c *Confirmed) Refill(ctx context.Context, m StreamMark) error {
 	return c.write(ctx, "refill stream", refill, c.Name, c.row(), m.Created, int64(m.Sequence))
 }
@@ -110,7 +119,7 @@ func (c *Confirmed) write(ctx context.Context, what, statement string, args ...a
 	case tag.RowsAffected() == 0 && !c.Lease.Held():
 		return fmt.Errorf("%s: %w", what, ErrDeposed)
 	case tag.RowsAffected() == 0:
-		return fmt.Errorf("%s: the checkpoint row of %s is gone", what, c.Name)
+		return fmt.Errorf("%s: %w", what, ErrNoCheckpoint)
 	}
 	return nil
 }
