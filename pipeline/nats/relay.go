@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -28,10 +28,13 @@ const (
 // RelayConfig describes a [Relay]. All fields are required.
 type RelayConfig struct {
 	JetStream jetstream.JetStream
+	Stream    string
 	Subject   func(*event.Event) string
 	Source    window.Driver
-	Batch     int // events fetched at a time
-	Log       *slog.Logger
+	// Poison keeps what must not be handled: its metadata says why, see window.MetadataPoison.
+	Poison func(context.Context, *message.Message) error
+	Batch  int // events fetched at a time
+	Log    *slog.Logger
 }
 
 // Relay moves events from a source into a stream. An event is settled once the stream has acknowledged it; while the stream
@@ -51,7 +54,7 @@ type Relay struct {
 type passage struct {
 	item   window.Item
 	key    string
-	msg    *natsgo.Msg
+	msg    *natsgo.Msg            // nil: it is poison
 	future jetstream.PubAckFuture // nil: it was refused at once
 	err    error
 	done   chan struct{} // closed once the stream has it, or the relay ends
@@ -99,7 +102,9 @@ func (r *Relay) publish(ctx context.Context, queue chan<- *passage) error {
 			if !r.begin(ctx, p) {
 				return nil
 			}
-			p.future, p.err = r.cfg.JetStream.PublishMsgAsync(p.msg, jetstream.WithRetryAttempts(0))
+			if p.msg != nil {
+				p.future, p.err = r.cfg.JetStream.PublishMsgAsync(p.msg, jetstream.WithExpectStream(r.cfg.Stream), jetstream.WithRetryAttempts(0))
+			}
 			queue <- p
 		}
 		switch {
@@ -117,19 +122,11 @@ func (r *Relay) publish(ctx context.Context, queue chan<- *passage) error {
 	}
 }
 
-// passageOf gives an event the message that carries it. What says that it is poison goes along.
 func (r *Relay) passageOf(item window.Item) *passage {
 	e := event.OfContext(item.Msg.Context())
-	p := &passage{item: item, key: e.Key(), done: make(chan struct{}), msg: natsgo.NewMsg(r.cfg.Subject(e))}
-	p.msg.Data = item.Msg.Payload
-	if len(p.msg.Data) == 0 {
-		p.msg.Data = e.JSON()
-	}
-	p.msg.Header.Set(jetstream.MsgIDHeader, e.ID)
-	for _, key := range []string{window.MetadataPoison, window.MetadataPoisonClass} {
-		if value := item.Msg.Metadata.Get(key); value != "" {
-			p.msg.Header.Set(key, value)
-		}
+	p := &passage{item: item, key: e.Key(), done: make(chan struct{})}
+	if item.Msg.Metadata.Get(window.MetadataPoison) == "" {
+		p.msg = marshalEvent(r.cfg.Subject(e), e)
 	}
 	return p
 }
@@ -180,7 +177,7 @@ func (r *Relay) collect(ctx context.Context, queue <-chan *passage) {
 
 // acknowledged repeats an event until the stream has it. It reports false when ctx ended first.
 func (r *Relay) acknowledged(ctx context.Context, p *passage) bool {
-	ack, err := p.first(ctx)
+	ack, err := r.first(ctx, p)
 	for wait := relayFirst; err != nil; wait = min(2*wait, relayLast) {
 		if ctx.Err() != nil {
 			return false
@@ -188,21 +185,31 @@ func (r *Relay) acknowledged(ctx context.Context, p *passage) bool {
 		r.failed(err)
 		pause(ctx, wait)
 		try, cancel := context.WithTimeout(ctx, relayTimeout)
-		ack, err = r.cfg.JetStream.PublishMsg(try, p.msg, jetstream.WithRetryAttempts(0))
+		ack, err = r.again(try, p)
 		cancel()
 	}
 	if r.failing.Load() != nil {
 		r.failing.Store(nil)
 		r.trouble.OK()
 	}
-	if !ack.Duplicate {
+	if ack != nil && !ack.Duplicate {
 		r.last.Store(max(r.last.Load(), ack.Sequence))
 	}
 	return true
 }
 
+func (r *Relay) again(ctx context.Context, p *passage) (*jetstream.PubAck, error) {
+	if p.msg == nil {
+		return nil, r.cfg.Poison(ctx, p.item.Msg)
+	}
+	return r.cfg.JetStream.PublishMsg(ctx, p.msg, jetstream.WithExpectStream(r.cfg.Stream), jetstream.WithRetryAttempts(0))
+}
+
 // first waits for the answer to the first try.
-func (p *passage) first(ctx context.Context) (*jetstream.PubAck, error) {
+func (r *Relay) first(ctx context.Context, p *passage) (*jetstream.PubAck, error) {
+	if p.msg == nil {
+		return r.again(ctx, p)
+	}
 	if p.future == nil {
 		return nil, p.err
 	}
@@ -230,24 +237,9 @@ func (p *passage) first(ctx context.Context) (*jetstream.PubAck, error) {
 var errNoAck = errors.New("no acknowledgement in time")
 
 func (r *Relay) failed(err error) {
-	err = explainPublish(err)
+	err = Diagnose(full(err))
 	r.failing.Store(&err)
 	r.trouble.Failed(err)
-}
-
-// storeFailed is the server's code for a message that it did not store, also because the stream is at its limits.
-const storeFailed jetstream.ErrorCode = 10077
-
-// explainPublish says what to do about an error where that is known.
-func explainPublish(err error) error {
-	var answer *jetstream.APIError
-	switch {
-	case errors.As(err, &answer) && answer.ErrorCode == storeFailed && strings.Contains(answer.Description, "exceeded"):
-		return errors.New("the stream is full of events that no worker has done: start workers, or raise transport.nats.jetstream.max_msgs or max_bytes")
-	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, natsgo.ErrNoResponders):
-		return errors.New("no stream takes the events: the stream is gone, or JetStream has no leader for it")
-	}
-	return err
 }
 
 // pause returns after d, or when ctx ends.

@@ -94,7 +94,7 @@ func newBus(t *testing.T, limit int64) bus {
 
 func (b bus) relay(source window.Driver) *Relay {
 	return NewRelay(RelayConfig{
-		JetStream: b.js, Source: source, Batch: 100, Log: slog.New(slog.DiscardHandler),
+		JetStream: b.js, Stream: "events", Source: source, Batch: 100, Log: slog.New(slog.DiscardHandler),
 		Subject: func(e *event.Event) string { return "change." + e.Entity + "." + string(e.Type) },
 	})
 }
