@@ -35,7 +35,7 @@ func servers(cfg *config.Config, offline bool) handlers.ServersConfig {
 	if cfg.Transport.Transport == "postgres" {
 		s.Postgres = cfg.Transport.Postgres.URL
 	}
-	if cfg.Explicit("redis") || cfg.Explicit("redis.url") {
+	if cfg.HasRedis() {
 		s.Redis = &cfg.Redis
 	}
 	if cfg.Transport.Transport == "nats" || cfg.Explicit("transport.nats") || cfg.Explicit("transport.nats.url") {

@@ -6,14 +6,10 @@ import (
 	"github.com/fraiseql/observer/handlers"
 )
 
-// CachesInRedis reports whether cached results are kept in Redis: where the operator says which. Without, each process keeps
-// its own.
-func (c *Config) CachesInRedis() bool { return c.Explicit("redis.url") }
-
 // cacheKeys are the keys of [redis] that the cache of results reads.
 func (d *decoder) cacheKeys() []string {
 	keys := []string{"redis.cache_ttl_secs"}
-	if d.cfg.CachesInRedis() {
+	if d.cfg.HasRedis() {
 		keys = append(keys, usedKeys["cache"]...)
 	}
 	return keys

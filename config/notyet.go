@@ -65,7 +65,7 @@ func (d *decoder) dedupKeys() []string {
 	switch {
 	case !d.cfg.Performance.EnableDedup:
 		return nil
-	case d.cfg.Explicit("redis.url"):
+	case d.cfg.HasRedis():
 		return append(slices.Clone(usedKeys["cache"]), "redis.dedup_window_secs")
 	}
 	return []string{"redis.dedup_window_secs"}

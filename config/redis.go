@@ -12,6 +12,10 @@ type RedisStreams struct {
 	ConsumerGroup string `toml:"consumer_group" default:"fraiseql_observer_worker" doc:"workers with one group share the work"`
 }
 
+// HasRedis reports whether there is a Redis server: where the file or the environment sets its url. Deduplication, the cache of
+// results and actions ask it alike. The other keys of the table name none: two of them also count where Redis is not used.
+func (c *Config) HasRedis() bool { return c.Explicit("redis.url") }
+
 func (d *decoder) checkRedis() {
 	r := &d.cfg.Redis
 	if err := r.Check(); err != nil {

@@ -238,7 +238,7 @@ func TestTheTopologyWithRedisRemembersAndSkips(t *testing.T) {
 	d.run(t, "observer migrate --config config.toml")
 	d.run(t, "observer capture add orders   --entity Order   --config config.toml")
 	d.run(t, "observer capture add products --entity Product --config config.toml")
-	require.Regexp(t, `ok +dedup +Redis answers`, d.run(t, "observer --config config.toml --dry-run"))
+	require.Regexp(t, `ok +redis +answers`, d.run(t, "observer --config config.toml --dry-run"))
 	log := d.start(t)
 	require.Regexp(t, `^\{"status":"leader"\}`, d.run(t, `curl -s http://127.0.0.1:7077/readyz`))
 

@@ -73,7 +73,7 @@ func (c *Cache) Run(ctx context.Context, d *event.Delivery) error {
 	if err != nil {
 		return err
 	}
-	client, err := c.servers.redisClient()
+	client, err := c.servers.Redis()
 	switch {
 	case err != nil:
 		return unopened(ctx, err)

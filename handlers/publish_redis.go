@@ -30,7 +30,7 @@ func (t *redisTopic) publish(ctx context.Context, m *message.Message) error {
 	if err != nil {
 		return event.Permanent(err)
 	}
-	client, err := t.servers.redisClient()
+	client, err := t.servers.Redis()
 	if err != nil {
 		return unopened(ctx, err)
 	}
@@ -76,7 +76,7 @@ func answerCode(answer redis.Error) (code, text string) {
 
 // pingRedis asks whether the server answers.
 func (s *Servers) pingRedis(ctx context.Context) (string, error) {
-	client, err := s.redisClient()
+	client, err := s.Redis()
 	if err != nil {
 		return "", err
 	}

@@ -106,7 +106,9 @@ var (
 	errNoNATS  = errors.New("no NATS server is configured: set url in [transport.nats]")
 )
 
-func (s *Servers) redisClient() (redis.UniversalClient, error) {
+// Redis returns the one client of this process for the server of [redis], which connects when it is first used. It ends with
+// the Servers.
+func (s *Servers) Redis() (redis.UniversalClient, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cfg.Redis == nil {

@@ -1,12 +1,10 @@
 package pipeline
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/fraiseql/observer/handlers"
-	"github.com/fraiseql/observer/internal/redisconn"
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/memory"
 	"github.com/fraiseql/observer/pipeline/redis"
@@ -20,12 +18,11 @@ func (p *Pipeline) withResults(run func() error) error {
 		return run()
 	}
 	var store middleware.ResultStore = memory.NewResults()
-	if cfg.CachesInRedis() {
-		client, err := redisconn.Open(cfg.Redis)
+	if p.plan.cachesInRedis() {
+		client, err := p.plan.redis()
 		if err != nil {
-			return fmt.Errorf("open cache: url in [redis] %w", err)
+			return fmt.Errorf("open cache: %w", err)
 		}
-		defer func() { _ = client.Close() }() // nothing is under way
 		store = redis.NewResults(client)
 	}
 	var err error
@@ -36,25 +33,6 @@ func (p *Pipeline) withResults(run func() error) error {
 		return err
 	}
 	return run()
-}
-
-// checkCache asks the Redis of the cache whether it answers. A run goes on without, and finds nothing cached.
-func checkCache(ctx context.Context, plan *Plan) []Check {
-	cfg := plan.cfg
-	if !cfg.Performance.EnableCaching || !cfg.CachesInRedis() {
-		return nil
-	}
-	client, err := redisconn.Open(cfg.Redis)
-	if err != nil {
-		return []Check{{Name: "cache", Err: err}}
-	}
-	defer func() { _ = client.Close() }() // nothing is under way
-	limited, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	if err := client.Ping(limited).Err(); err != nil {
-		return []Check{{Name: "cache", Err: fmt.Errorf("ask Redis: %w", err)}}
-	}
-	return []Check{{Name: "cache", Detail: "Redis answers"}}
 }
 
 // cacheKey is nil for an action that is not to be skipped.

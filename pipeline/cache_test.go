@@ -303,7 +303,7 @@ func TestDryRunAsksTheRedisOfTheCache(t *testing.T) {
 	for name, tc := range map[string]struct {
 		redis, detail, err string
 	}{
-		"that answers":          {testenv.Redis(t), "Redis answers", ""},
+		"that answers":          {testenv.Redis(t), "answers", ""},
 		"that does not":         {"redis://app:s3cret@" + freeAddress(t), "", "ask Redis: "},
 		"which nobody gave one": {"", "", ""},
 	} {
@@ -317,7 +317,7 @@ func TestDryRunAsksTheRedisOfTheCache(t *testing.T) {
 			require.NoError(t, err)
 			found := false
 			for _, check := range pipeline.DryRun(t.Context(), plan, log) {
-				if check.Name != "cache" {
+				if check.Name != "redis" {
 					continue
 				}
 				found = true

@@ -28,7 +28,7 @@ func TestADryRunAsksTheRedisThatDeduplicates(t *testing.T) {
 			for _, c := range DryRun(t.Context(), plan(t, tc.text), slog.New(slog.DiscardHandler)) {
 				checks[c.Name] = c
 			}
-			check, asked := checks["dedup"]
+			check, asked := checks[redisCheck]
 			require.Equal(t, tc.asked, asked)
 			if tc.failure != "" {
 				require.ErrorContains(t, check.Err, tc.failure)

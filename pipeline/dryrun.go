@@ -26,7 +26,7 @@ type Check struct {
 
 // DryRun connects to every service that the plan needs and checks what run needs of it. It changes nothing.
 func DryRun(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
-	return slices.Concat(checkTransport(ctx, plan, log), checkDedup(ctx, plan), checkCache(ctx, plan), checkActions(ctx, plan))
+	return slices.Concat(checkTransport(ctx, plan, log), checkRedis(ctx, plan), checkActions(ctx, plan))
 }
 
 // checkActions asks each action that can find out whether what it needs is there.

@@ -42,7 +42,9 @@ func plan(t *testing.T, text string) *Plan {
 	http, err := handlers.NewHTTP(handlers.HTTPConfig{})
 	require.NoError(t, err)
 	t.Cleanup(http.Close)
-	p, problems := Compile(cfg, registry, handlers.Env{Logger: slog.New(slog.DiscardHandler), HTTP: http})
+	servers := handlers.NewServers(handlers.ServersConfig{Redis: &cfg.Redis})
+	t.Cleanup(servers.Close)
+	p, problems := Compile(cfg, registry, handlers.Env{Logger: slog.New(slog.DiscardHandler), HTTP: http, Servers: servers})
 	require.Empty(t, problems)
 	return p
 }

@@ -57,7 +57,7 @@ func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Sum
 	if err != nil {
 		return Summary{}, err
 	}
-	dedup, err := p.openDedup(ctx, func() (middleware.DedupStore, func()) { return &memory.Dedup{}, func() {} })
+	dedup, err := p.openDedup(func() (middleware.DedupStore, func()) { return &memory.Dedup{}, func() {} })
 	if err != nil {
 		return Summary{}, err
 	}
@@ -77,7 +77,7 @@ func (p *Pipeline) RunInput(ctx context.Context, name string, in io.Reader) (Sum
 			retryQueue: retries, deadLetters: dead, dedup: dedup,
 		})
 	})
-	err = errors.Join(err, dedup.close())
+	dedup.close()
 	finish()
 	<-feeder
 	if err == nil && readErr == nil && ctx.Err() != nil {

@@ -47,7 +47,9 @@ func load(t *testing.T, text string, log *slog.Logger, actions ...handlers.Defin
 	t.Cleanup(client.Close)
 	var plan *pipeline.Plan
 	_, err = config.Load(file, config.Options{Actions: registry.Configs(), Check: func(c *config.Config) (problems []config.Problem) {
-		plan, problems = pipeline.Compile(c, registry, handlers.Env{Logger: log, HTTP: client, Timeout: time.Second})
+		servers := handlers.NewServers(handlers.ServersConfig{Redis: &c.Redis})
+		t.Cleanup(servers.Close)
+		plan, problems = pipeline.Compile(c, registry, handlers.Env{Logger: log, HTTP: client, Servers: servers, Timeout: time.Second})
 		return problems
 	}})
 	return plan, err

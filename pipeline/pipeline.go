@@ -13,6 +13,7 @@ import (
 
 	"github.com/fraiseql/observer/internal/admin"
 	"github.com/fraiseql/observer/internal/metrics"
+	"github.com/fraiseql/observer/internal/outage"
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/dispatch"
 )
@@ -36,6 +37,7 @@ type Pipeline struct {
 	registry   *prometheus.Registry
 	health     *admin.Health
 	stats      stats
+	redis      *outage.Log
 	endpoints  map[string]*middleware.Endpoint
 	cache      *metrics.Cache
 	results    *middleware.Results // nil: nothing is cached
@@ -53,7 +55,7 @@ func New(opts Options) (*Pipeline, error) {
 	p := &Pipeline{
 		plan: opts.Plan, middleware: opts.Middleware, tracer: opts.Tracer, log: opts.Log,
 		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
-		cache: metrics.NewCache(registry),
+		cache: metrics.NewCache(registry), redis: outage.New(opts.Log, "redis fails, working without it", "redis works"),
 	}
 	p.registerStats()
 	p.openEndpoints()

@@ -13,6 +13,7 @@ import (
 // Plan is a configuration made ready to run: every condition compiled, every action built.
 type Plan struct {
 	cfg       *config.Config
+	servers   *handlers.Servers
 	observers []observer
 }
 
@@ -30,7 +31,7 @@ type action struct {
 // Compile builds the enabled and disabled observers of cfg. It uses no network; the problems are all that it found, with
 // their places in the file.
 func Compile(cfg *config.Config, registry *handlers.Registry, env handlers.Env) (*Plan, []config.Problem) {
-	plan := &Plan{cfg: cfg}
+	plan := &Plan{cfg: cfg, servers: env.Servers}
 	var problems []config.Problem
 	for i, o := range cfg.Observers {
 		key := fmt.Sprintf("observers[%d]", i)

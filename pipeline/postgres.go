@@ -178,7 +178,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	if err != nil {
 		return err
 	}
-	dedup, err := p.openDedup(ctx, func() (middleware.DedupStore, func()) {
+	dedup, err := p.openDedup(func() (middleware.DedupStore, func()) {
 		store := postgres.NewDedup(pool, cfg.ListenerName)
 		return store, store.Close
 	})
@@ -206,7 +206,8 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	})
 	cancel()
 	beside.Wait()
-	return errors.Join(err, dedup.close())
+	dedup.close()
+	return err
 }
 
 func figuresOf(reader *postgres.Reader, queue *postgres.RetryQueue, dead *postgres.DeadLetters) func(context.Context) (figures, error) {

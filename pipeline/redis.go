@@ -2,13 +2,15 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/fraiseql/observer/handlers"
-	"github.com/fraiseql/observer/internal/outage"
 	"github.com/fraiseql/observer/internal/redisconn"
+	"github.com/fraiseql/observer/pipeline/redis"
 )
 
 const (
@@ -16,48 +18,31 @@ const (
 	redisFix   = "check that the server runs and that redis.url reaches it; meanwhile publish and cache actions are parked, and the others go on without dedup and cache"
 )
 
-// watchRedis shows in /readyz, until ctx ends, whether the Redis that something uses answers. The process does its work
-// without it, so it is degraded then, and stays ready.
-func (p *Pipeline) watchRedis(ctx context.Context) error {
-	if !p.usesRedis() {
-		return nil
+// redis returns the one client of this process, which actions, deduplication and the cache of results share.
+func (p *Plan) redis() (goredis.UniversalClient, error) {
+	if p.servers == nil {
+		return nil, errors.New("open Redis: no servers are given")
 	}
-	cfg := p.plan.cfg.Redis
-	cfg.PoolSize = 1 // of its own: a pool that is busy is no outage
-	client, err := redisconn.Open(cfg)
-	if err != nil {
-		return fmt.Errorf("url in [redis] %w", err)
-	}
-	defer func() { _ = client.Close() }() // nothing is under way
-	trouble := outage.New(p.log, "redis is away, working without it", "redis answers")
-	for {
-		p.askRedis(ctx, client, trouble)
-		if !pause(ctx, probeEvery) {
-			return nil
-		}
-	}
+	return p.servers.Redis()
 }
 
-func (p *Pipeline) askRedis(ctx context.Context, client redis.UniversalClient, trouble *outage.Log) {
-	patience, cancel := context.WithTimeout(ctx, probeEvery)
-	defer cancel()
-	switch err := redisconn.Ping(patience, client); {
-	case ctx.Err() != nil: // it is not Redis that ended
-	case err != nil:
-		p.health.Degrade(redisCheck, err.Error(), redisFix)
-		trouble.Failed(err)
-	default:
-		p.health.OK(redisCheck)
-		trouble.OK()
-	}
+// redisTimeout bounds one answer of Redis.
+func (p *Plan) redisTimeout() time.Duration {
+	return time.Duration(p.cfg.Redis.CommandTimeoutSecs) * time.Second
 }
+
+// dedupUsesRedis reports whether the record of deliveries is in Redis: where there is one. Else it is where the transport is.
+func (p *Plan) dedupUsesRedis() bool { return p.cfg.Performance.EnableDedup && p.cfg.HasRedis() }
+
+// cachesInRedis reports whether cached results are in Redis: where there is one. Else each process keeps its own.
+func (p *Plan) cachesInRedis() bool { return p.cfg.Performance.EnableCaching && p.cfg.HasRedis() }
 
 // usesRedis reports whether anything that is enabled needs Redis.
-func (p *Pipeline) usesRedis() bool {
-	if p.plan.dedupUsesRedis() || p.plan.cfg.Performance.EnableCaching && p.plan.cfg.CachesInRedis() {
+func (p *Plan) usesRedis() bool {
+	if p.dedupUsesRedis() || p.cachesInRedis() {
 		return true
 	}
-	for _, o := range p.plan.observers {
+	for _, o := range p.observers {
 		for _, a := range o.actions {
 			if user, ok := a.run.(handlers.RedisUser); ok && user.UsesRedis() {
 				return true
@@ -65,4 +50,67 @@ func (p *Pipeline) usesRedis() bool {
 		}
 	}
 	return false
+}
+
+// watchRedis shows in /readyz, until ctx ends, whether the Redis that something uses works. The process does its work
+// without it, so it is degraded then, and stays ready.
+func (p *Pipeline) watchRedis(ctx context.Context) error {
+	if !p.plan.usesRedis() {
+		return nil
+	}
+	client, err := p.plan.redis()
+	if err != nil {
+		return err
+	}
+	store := redis.NewDedup(client, p.plan.redisTimeout())
+	defer store.Close()
+	for {
+		err := p.askRedis(ctx, client, store)
+		if ctx.Err() == nil { // it is not Redis that ended
+			p.reportRedis(err)
+		}
+		if !pause(ctx, probeEvery) {
+			return nil
+		}
+	}
+}
+
+// askRedis asks every server and, where deliveries are deduplicated, goes the way of one.
+func (p *Pipeline) askRedis(ctx context.Context, client goredis.UniversalClient, store *redis.Dedup) error {
+	ctx, cancel := context.WithTimeout(ctx, probeEvery)
+	defer cancel()
+	err := redisconn.Ping(ctx, client)
+	if err == nil && p.plan.dedupUsesRedis() {
+		err = store.Probe(ctx)
+	}
+	return err
+}
+
+// reportRedis is told of each probe, and of each step of deduplication in Redis; nil when it answered. It is the one place
+// that knows whether Redis works.
+func (p *Pipeline) reportRedis(err error) {
+	if err != nil {
+		p.health.Degrade(redisCheck, err.Error(), redisFix)
+		p.redis.Failed(err)
+		return
+	}
+	p.health.OK(redisCheck)
+	p.redis.OK()
+}
+
+// checkRedis asks the server that deduplication and the cache of results use. Actions ask for themselves.
+func checkRedis(ctx context.Context, plan *Plan) []Check {
+	if !plan.dedupUsesRedis() && !plan.cachesInRedis() {
+		return nil
+	}
+	client, err := plan.redis()
+	if err == nil {
+		limited, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		err = redisconn.Ping(limited, client)
+	}
+	if err != nil {
+		return []Check{{Name: redisCheck, Err: fmt.Errorf("ask Redis: %w", err)}}
+	}
+	return []Check{{Name: redisCheck, Detail: "answers"}}
 }

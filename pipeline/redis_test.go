@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/config"
@@ -133,7 +134,7 @@ func TestRedisMayComeAndGo(t *testing.T) {
 	require.Equal(t, redisCheck, reasons[0].Check)
 	require.Contains(t, reasons[0].Error, "connection refused")
 	require.Equal(t, redisFix, reasons[0].Fix)
-	require.Contains(t, log.String(), `level=WARN msg="redis is away, working without it" error=`)
+	require.Contains(t, log.String(), `level=WARN msg="redis fails, working without it" error=`)
 
 	pool, err := pgxpool.New(t.Context(), database)
 	require.NoError(t, err)
@@ -152,7 +153,7 @@ func TestRedisMayComeAndGo(t *testing.T) {
 		testenv.Eventually(t, within, func() error { return p.is("leader") })
 		testenv.Eventually(t, within, func() error { return parked(t, pool, 0) })
 		require.Equal(t, int64(1), client.XLen(t.Context(), "orders").Val())
-		require.Contains(t, log.String(), `level=INFO msg="redis answers"`)
+		require.Contains(t, log.String(), `level=INFO msg="redis works"`)
 
 		server.Stop(t)
 		testenv.Eventually(t, within, func() error { return p.is(admin.Degraded) })
@@ -174,6 +175,48 @@ func parked(t *testing.T, pool *pgxpool.Pool, want int) error {
 	return err
 }
 
+// TestAllThatUsesRedisSharesOneClient deduplicates, caches and publishes over a pool of one connection.
+func TestAllThatUsesRedisSharesOneClient(t *testing.T) {
+	t.Parallel()
+	const orders = 30
+	database, server := testenv.Postgres(t), testenv.NewRedis(t)
+	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(web.Close)
+	text := fmt.Sprintf(redisObserver+toTheWeb, database, server.URL(), web.URL) + "cacheable = true\n" + toStream + fromCache +
+		"[performance]\nenable_dedup = true\nenable_caching = true\n"
+	p := withRedis(t, strings.Replace(text, "connect_timeout_secs = 1", "connect_timeout_secs = 1\npool_size = 1", 1), io.Discard)
+	start(t, p)
+	testenv.Eventually(t, within, func() error { return p.is("leader") })
+	pool, err := pgxpool.New(t.Context(), database)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	_, err = pool.Exec(t.Context(), `select core.emit_event('Order', jsonb_build_object('id', n)) from generate_series(1, $1::int) n`, orders)
+	require.NoError(t, err)
+	options, err := goredis.ParseURL(server.URL())
+	require.NoError(t, err)
+	client := goredis.NewClient(options)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	testenv.Eventually(t, within, func() error {
+		done := len(client.Keys(t.Context(), "event:*:order:*").Val())
+		results := len(client.Keys(t.Context(), "action_result:*").Val())
+		if published := client.XLen(t.Context(), "orders").Val(); done != 3*orders || results != orders || published != orders {
+			return fmt.Errorf("%d deliveries done, %d results, %d published", done, results, published)
+		}
+		return nil
+	})
+	require.NoError(t, p.is("leader"))
+	require.Equal(t, 1, strings.Count(client.ClientList(t.Context()).Val(), " name=observer "), "connections of the process")
+
+	server.Stop(t)
+	testenv.Eventually(t, within, func() error { return p.is(admin.Degraded) })
+	_, err = pool.Exec(t.Context(), `select core.emit_event('Order', '{"id": 1}')`)
+	require.NoError(t, err)
+	testenv.Eventually(t, within, func() error { return parked(t, pool, 2) })
+	_, _, reasons := p.health.State()
+	require.Len(t, reasons, 1)
+	require.Equal(t, redisCheck, reasons[0].Check)
+}
+
 func TestOnlyARedisThatSomethingUsesIsWatched(t *testing.T) {
 	t.Parallel()
 	disabled := strings.Replace(redisObserver, `entity = "Order"`, "entity = \"Order\"\nenabled = false", 1)
@@ -189,7 +232,7 @@ func TestOnlyARedisThatSomethingUsesIsWatched(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := withRedis(t, fmt.Sprintf(test.text, "postgres://localhost/x", "redis://localhost"), io.Discard)
-			require.Equal(t, test.want, p.usesRedis())
+			require.Equal(t, test.want, p.plan.usesRedis())
 		})
 	}
 }

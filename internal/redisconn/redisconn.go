@@ -15,7 +15,7 @@ import (
 
 // Config is the [redis] table.
 type Config struct {
-	URL                secret.String `toml:"url" default:"redis://localhost:6379" env:"FRAISEQL_REDIS_URL" doc:"server address; with ?addr= of a Cluster, with ?master_name= of Sentinels"`
+	URL                secret.String `toml:"url" default:"redis://localhost:6379" env:"FRAISEQL_REDIS_URL" doc:"server address, without which no Redis is used; with ?addr= of a Cluster, with ?master_name= of Sentinels"`
 	TLSCA              string        `toml:"tls_ca" doc:"file with the certificates to trust instead of the system's"`
 	TLSCert            string        `toml:"tls_cert" doc:"file with the client certificate"`
 	TLSKey             string        `toml:"tls_key" doc:"file with the key of the client certificate"`

@@ -9,7 +9,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/fraiseql/observer/internal/redisconn"
 	"github.com/fraiseql/observer/middleware"
 )
 
@@ -23,28 +22,13 @@ type Dedup struct {
 
 var _ middleware.DedupStore = (*Dedup)(nil)
 
-// OpenDedup returns a store on the server of cfg, to which it connects when it is first used. The caller closes it.
-func OpenDedup(cfg redisconn.Config) (*Dedup, error) {
-	client, err := redisconn.Open(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("url in [redis] %w", err)
-	}
-	return &Dedup{client, newScripts(client, time.Duration(cfg.CommandTimeoutSecs)*time.Second)}, nil
+// NewDedup returns a store on the server of client, which stays the caller's. timeout bounds one answer.
+func NewDedup(client redis.UniversalClient, timeout time.Duration) *Dedup {
+	return &Dedup{client, newScripts(client, timeout)}
 }
 
-// Close ends what is under way and the connections. No other method is called from then on.
-func (d *Dedup) Close() error {
-	d.scripts.batcher.Wait()
-	return d.client.Close()
-}
-
-// Ping asks whether the server answers. It writes nothing.
-func (d *Dedup) Ping(ctx context.Context) error {
-	if err := d.client.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("ask Redis: %w", err)
-	}
-	return nil
-}
+// Close waits for what is under way. No other method is called from then on.
+func (d *Dedup) Close() { d.scripts.batcher.Wait() }
 
 // Probe goes the way of a delivery, with a key that lives for a second: a server that is full, is a replica, or denies what
 // we need answers a ping all the same.

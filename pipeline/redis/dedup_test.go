@@ -21,9 +21,13 @@ import (
 
 func openDedup(tb testing.TB, url string) *Dedup {
 	tb.Helper()
-	d, err := OpenDedup(redisconn.Config{URL: secret.String(url), PoolSize: 10, ConnectTimeoutSecs: 5, CommandTimeoutSecs: 5})
+	client, err := redisconn.Open(redisconn.Config{URL: secret.String(url), PoolSize: 10, ConnectTimeoutSecs: 5, CommandTimeoutSecs: 5})
 	require.NoError(tb, err)
-	tb.Cleanup(func() { require.NoError(tb, d.Close()) })
+	d := NewDedup(client, 5*time.Second)
+	tb.Cleanup(func() {
+		d.Close()
+		require.NoError(tb, client.Close())
+	})
 	return d
 }
 
@@ -74,10 +78,7 @@ func TestAServerThatIsAwayIsAnErrorThatSaysWhat(t *testing.T) {
 	_, err := d.Claim(t.Context(), middleware.DedupKey{Event: "e"}, "me", time.Minute)
 	require.ErrorContains(t, err, "claim delivery in Redis: ")
 	require.ErrorContains(t, err, "refused")
-	require.ErrorContains(t, d.Ping(t.Context()), "refused")
 	require.ErrorContains(t, d.Probe(t.Context()), "refused")
-	_, err = OpenDedup(redisconn.Config{URL: "http://user:confidential@host"})
-	require.EqualError(t, err, "url in [redis] "+redisconn.ErrURL.Error())
 }
 
 func TestTheProbeGoesTheWayOfADelivery(t *testing.T) {
@@ -86,7 +87,7 @@ func TestTheProbeGoesTheWayOfADelivery(t *testing.T) {
 	require.NoError(t, d.client.Do(t.Context(), "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-set").Err())
 	limited := openDedup(t, strings.Replace(testenv.Redis(t), "://", "://reader:pw@", 1))
 	require.NoError(t, d.Probe(t.Context()))
-	require.NoError(t, limited.Ping(t.Context()))
+	require.NoError(t, redisconn.Ping(t.Context(), limited.client))
 	require.ErrorContains(t, limited.Probe(t.Context()), "can't run this command")
 }
 
