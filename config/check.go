@@ -18,6 +18,7 @@ const orchestratorGrace = 30 * time.Second
 
 // check finds what is wrong between values, without any network.
 func (d *decoder) check() {
+	d.checkTopology()
 	d.checkPostgres()
 	d.checkNATS()
 	d.checkRedis()
@@ -59,7 +60,7 @@ func (d *decoder) checkPostgres() {
 	pg := &d.cfg.Transport.Postgres
 	switch dsn := pg.URL.Reveal(); {
 	case dsn == "":
-		if d.cfg.Transport.Transport == "postgres" && d.opts.Needs != NeedsNothing {
+		if d.readsLog() {
 			d.wrong("transport.postgres.url", "is missing", "set it, or DATABASE_URL, to "+urlForm)
 		}
 	case !looksLikeDSN(dsn):

@@ -21,7 +21,7 @@ func TestTheContractsFileStatesTheDefaults(t *testing.T) {
 	cfg, err := Load(filepath.Join("testdata", "contract.good.toml"), Options{})
 	require.NoError(t, err)
 	for _, w := range cfg.Warnings {
-		require.Contains(t, w.Message, "has no effect in this version")
+		require.Contains(t, w.Message, "has no effect in this topology")
 	}
 	defaults, err := Load("", Options{Needs: NeedsNothing})
 	require.NoError(t, err)

@@ -249,7 +249,7 @@ func TestAVariableWithoutEffectIsWarnedAbout(t *testing.T) {
 	cfg, err := load("f.toml", []byte(memory+"type = \"log\"\nmessage_template = \"x\"\n"), Options{})
 	require.NoError(t, err)
 	require.Len(t, cfg.Warnings, 1)
-	require.Equal(t, "env:FRAISEQL_REDIS_URL: redis.url: has no effect in this version", cfg.Warnings[0].String())
+	require.Equal(t, "env:FRAISEQL_REDIS_URL: redis.url: has no effect in this topology", cfg.Warnings[0].String())
 }
 
 func TestWakeIsForcedOnlyWhereSomebodyAsksForIt(t *testing.T) {

@@ -8,13 +8,10 @@ import (
 // What the configuration names and this version cannot do. It is refused, never accepted and ignored: whoever builds
 // one of these deletes its line.
 var notYetValues = map[string][]string{
-	"transport.transport":     {"nats", "redis"},
-	"transport.run_bridge":    {"true"},
-	"transport.run_executors": {"false"},
+	"transport.transport": {"redis"},
 }
 
-// Tables that existing files have and of which this version reads some keys at most. What stands there is checked, and
-// warned about.
+// Tables of which a topology may read some keys at most. What stands there is checked, and warned about.
 var unusedTables = []string{"redis", "smtp", "transport.nats", "transport.redis", "transport.bridge"}
 
 // usedKeys are keys in unusedTables that are read: always, or where an action of a type needs them.
@@ -46,18 +43,30 @@ func (d *decoder) warnUnused() {
 	warned := map[string]bool{}
 	for _, s := range d.cfg.values.list {
 		table := outside(s.key)
-		if !d.cfg.Explicit(s.key) || slices.Contains(used, s.key) || !isUnused(table) {
+		if !d.cfg.Explicit(s.key) || slices.Contains(used, s.key) || !isUnused(table) || d.carries(table) {
 			continue
 		}
 		if s.node.pos.Env != "" {
-			d.warn(s.node.pos, s.key, "has no effect in this version", "")
+			d.warn(s.node.pos, s.key, "has no effect in this topology", "")
 			continue
 		}
 		if !warned[table] {
-			d.warn(d.cfg.At(table), table, "has no effect in this version"+except(table, used), "")
+			d.warn(d.cfg.At(table), table, "has no effect in this topology"+except(table, used), "")
 		}
 		warned[table] = true
 	}
+}
+
+// carries reports whether all of a table is read, since the topology is of its kind.
+func (d *decoder) carries(table string) bool {
+	t := &d.cfg.Transport
+	switch table {
+	case "transport.nats", "transport.nats.jetstream":
+		return t.Transport == "nats"
+	case "transport.bridge":
+		return t.RunBridge
+	}
+	return false
 }
 
 // dedupKeys are those that deduplication reads: of the server only where its address is set.
