@@ -6,10 +6,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
+	"github.com/fraiseql/observer/internal/natsconn"
 	"github.com/fraiseql/observer/pipeline/deadletter"
+	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
@@ -20,7 +23,21 @@ func (p *program) dlqCommand() *cobra.Command {
 
 // withDeadLetters runs work on the dead letters of the configured transport, of every listener: a renamed one hides none.
 func (p *program) withDeadLetters(cmd *cobra.Command, work func(context.Context, deadletter.Store, *config.Config) error) error {
-	return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
+	cfg, err := p.load(cmd, config.NeedsDatabase)
+	if err != nil {
+		return err
+	}
+	if cfg.Transport.Transport == "nats" {
+		return onNATS(cmd.Context(), cfg, func(ctx context.Context, _ *natsconn.Conn, js jetstream.JetStream) error {
+			t := cfg.Transport.NATS
+			letters, err := nats.OpenDeadLetters(ctx, js, nats.DeadLettersConfig{Stream: t.StreamName, Consumer: t.ConsumerName, Replicas: t.JetStream.Replicas})
+			if err != nil {
+				return err
+			}
+			return work(ctx, letters, cfg)
+		})
+	}
+	return p.onDatabase(cmd.Context(), cfg, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
 		return work(ctx, &postgres.DeadLetters{DB: db}, cfg)
 	})
 }

@@ -10,10 +10,12 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/natsconn"
 )
 
 type emitFlags struct {
@@ -59,15 +61,8 @@ func (p *program) emit(cmd *cobra.Command, flags *emitFlags) error {
 	if err != nil {
 		return err
 	}
-	if name := cfg.Transport.Transport; name != "postgres" {
-		return usagef("emit needs transport = \"postgres\", the file says %q: its events come from observer run --input FILE", name)
-	}
-	var ids []string
-	err = p.onDatabase(cmd.Context(), cfg, func(ctx context.Context, db *pgxpool.Pool, _ *config.Config) error {
-		defer source.done()
-		ids, err = publish(ctx, db, source)
-		return err
-	})
+	defer source.done()
+	ids, err := p.emitTo(cmd.Context(), cfg, source)
 	if err != nil {
 		return err
 	}
@@ -79,6 +74,25 @@ func (p *program) emit(cmd *cobra.Command, flags *emitFlags) error {
 	}
 	_, err = fmt.Fprintln(p.out, strings.Join(ids, "\n"))
 	return err
+}
+
+// emitTo puts the events into the transport.
+func (p *program) emitTo(ctx context.Context, cfg *config.Config, source *eventSource) (ids []string, err error) {
+	switch cfg.Transport.Transport {
+	case "postgres":
+		err = p.onDatabase(ctx, cfg, func(ctx context.Context, db *pgxpool.Pool, _ *config.Config) error {
+			ids, err = publish(ctx, db, source)
+			return err
+		})
+	case "nats":
+		err = onNATS(ctx, cfg, func(ctx context.Context, conn *natsconn.Conn, _ jetstream.JetStream) error {
+			ids, err = publishToNATS(ctx, conn, cfg.Transport.NATS, source)
+			return err
+		})
+	default:
+		err = usagef("emit needs a transport that keeps events, the file says %q: its events come from observer run --input FILE", cfg.Transport.Transport)
+	}
+	return ids, err
 }
 
 // eventSource reads the JSON values that become events.
@@ -138,6 +152,20 @@ func (s *eventSource) next() (*event.Event, []byte, error) {
 		return nil, nil, usagef("read %s, value %d: %w; nothing was emitted", s.name, s.count, err)
 	}
 	return e, value, nil
+}
+
+// all returns every event: what follows cannot be taken back.
+func (s *eventSource) all() (events []*event.Event, err error) {
+	for {
+		e, _, err := s.next()
+		if errors.Is(err, io.EOF) {
+			return events, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
 }
 
 // ended says what it means that there is no further value.

@@ -170,8 +170,8 @@ func TestAVariableThatDoesNotParseIsNamed(t *testing.T) {
 			`env:FRAISEQL_LOG_FORMAT: log.format: is not one of the allowed values (allowed: "text", "json")`,
 		},
 		"a transport of a later version": {
-			"FRAISEQL_OBSERVER_TRANSPORT", "nats",
-			`env:FRAISEQL_OBSERVER_TRANSPORT: transport.transport: "nats" is not available in this version (allowed: "postgres", "in_memory")`,
+			"FRAISEQL_OBSERVER_TRANSPORT", "redis",
+			`env:FRAISEQL_OBSERVER_TRANSPORT: transport.transport: "redis" is not available in this version (allowed: "postgres", "nats", "in_memory")`,
 		},
 		"an item that is no network": {
 			"FRAISEQL_SECURITY_ALLOW_CIDRS", "10.0.0.0/8,hunter2",

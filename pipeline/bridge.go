@@ -1,16 +1,21 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/window"
 )
 
 const (
@@ -48,7 +53,16 @@ func (p *Pipeline) relay(ctx context.Context, pool *pgxpool.Pool, cfg postgres.C
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reader := postgres.NewReader(postgres.ReaderConfig{Config: cfg, Pool: pool, Lease: lease, Tracked: true, Log: p.log})
-	relay := nats.NewRelay(nats.RelayConfig{JetStream: bus.js, Subject: bus.cfg.Subject, Source: reader, Batch: cfg.BatchSize, Log: p.log})
+	dead, err := p.openDead(ctx, bus)
+	if err != nil {
+		return err
+	}
+	relay := nats.NewRelay(nats.RelayConfig{
+		JetStream: bus.JS, Stream: bus.cfg.StreamName, Subject: bus.Subject, Source: reader, Batch: cfg.BatchSize, Log: p.log,
+		Poison: func(ctx context.Context, msg *message.Message) error {
+			return p.countDeadLetters(dead).Put(ctx, unreadable(msg))
+		},
+	})
 	confirm := &confirmer{store: &postgres.Confirmed{DB: pool, Lease: lease, Name: cfg.ListenerName}, bus: bus, relay: relay, log: p.log}
 	if err := confirm.begin(ctx); err != nil {
 		return err
@@ -76,12 +90,19 @@ func (p *Pipeline) relay(ctx context.Context, pool *pgxpool.Pool, cfg postgres.C
 		case <-ctx.Done():
 		}
 	})
-	err := relay.Run(ctx)
+	err = relay.Run(ctx)
 	cancel()
 	beside.Wait()
 	last, done := context.WithTimeout(context.WithoutCancel(ctx), p.plan.cfg.Performance.ShutdownTimeout)
 	defer done()
 	return errors.Join(err, reader.Close(last))
+}
+
+// unreadable is the dead letter of an event that was captured without its data.
+func unreadable(msg *message.Message) *event.Delivery {
+	return &event.Delivery{Event: event.OfContext(msg.Context()), Attempts: []event.Attempt{{
+		At: time.Now(), Error: msg.Metadata.Get(window.MetadataPoison), Class: cmp.Or(msg.Metadata.Get(window.MetadataPoisonClass), deadletter.ClassUnreadable),
+	}}}
 }
 
 // confirmer keeps the second checkpoint of a bridge: what the workers have settled. It notices when the stream lost what was

@@ -2,9 +2,10 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fraiseql/observer/internal/natsconn"
@@ -16,16 +17,13 @@ import (
 const (
 	natsCheck = "nats"
 	natsFix   = "check that the server runs with JetStream and that transport.nats.url reaches it"
-
-	// busAhead is how many events may be out over all workers of a consumer; each limits itself by channel_capacity.
-	busAhead = 100_000
 )
 
 // bus is the stream that bridges fill and workers empty.
 type bus struct {
 	*nats.Topology
 	conn *natsconn.Conn
-	name string
+	cfg  nats.Config
 }
 
 // runNATS bridges, works, or both, until ctx ends.
@@ -57,18 +55,31 @@ func (p *Pipeline) openBus(ctx context.Context) (*bus, error) {
 	if err != nil {
 		return nil, err
 	}
+	b := &bus{conn: conn, cfg: cfg}
+	err = p.untilNATS(ctx, func(ctx context.Context) (err error) {
+		b.Topology, err = b.setup(ctx)
+		return err
+	})
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// untilNATS tries until the server has done something, or refuses it for good. Meanwhile /readyz says why.
+func (p *Pipeline) untilNATS(ctx context.Context, do func(context.Context) error) error {
 	trouble := outage.New(p.log, "waiting for nats", "nats answers")
 	for {
 		patience, cancel := context.WithTimeout(ctx, natsPatience)
-		topology, err := nats.Setup(patience, conn.Conn, conn, cfg, busAhead)
+		err := do(patience)
 		cancel()
 		if err == nil {
 			trouble.OK()
-			return &bus{topology, conn, cfg.StreamName}, nil
+			return nil
 		}
 		if nats.IsFatal(err) || ctx.Err() != nil {
-			conn.Close()
-			return nil, err
+			return err
 		}
 		p.health.Fail(natsCheck, err.Error(), natsFix)
 		trouble.Failed(err)
@@ -79,12 +90,19 @@ func (p *Pipeline) openBus(ctx context.Context) (*bus, error) {
 // natsPatience is the time for a server to make the streams, which takes a moment in a cluster.
 const natsPatience = 15 * time.Second
 
-// ask reports whether the stream answers.
+func (b *bus) setup(ctx context.Context) (*nats.Topology, error) {
+	return nats.Setup(ctx, b.conn.Conn, b.conn, b.cfg, nats.Ahead)
+}
+
+// ask reports whether the stream answers. One that somebody deleted is made again.
 func (b *bus) ask(ctx context.Context) error {
 	if err := b.conn.Down(); err != nil {
 		return err
 	}
 	_, err := b.State(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = b.setup(ctx)
+	}
 	return err
 }
 
@@ -92,12 +110,4 @@ func (b *bus) ask(ctx context.Context) error {
 func (b *bus) state(ctx context.Context) (m postgres.StreamMark, first uint64, err error) {
 	s, err := b.State(ctx)
 	return postgres.StreamMark{Created: s.Created, Sequence: s.Last}, s.First, err
-}
-
-// renew makes the streams again that somebody deleted.
-func (p *Pipeline) renew(ctx context.Context, b *bus) error {
-	if _, err := nats.Setup(ctx, b.conn.Conn, b.conn, p.plan.cfg.Transport.NATS, busAhead); err != nil {
-		return fmt.Errorf("create the stream again: %w", err)
-	}
-	return nil
 }

@@ -7,6 +7,9 @@ import (
 	"github.com/fraiseql/observer/event"
 )
 
+// Ahead is the window for [Setup] of workers that limit themselves: how many events may be out over all of them.
+const Ahead = 100_000
+
 // State is how far the event stream is filled and emptied.
 type State struct {
 	Created time.Time // a stream that was deleted and created again is another one
