@@ -21,6 +21,15 @@ type verdict struct {
 	details map[string][]string // some cases of each kind
 }
 
+// add adds another count.
+func (v *verdict) add(o verdict) {
+	v.events, v.lost, v.uncommitted, v.duplicates = v.events+o.events, v.lost+o.lost, v.uncommitted+o.uncommitted, v.duplicates+o.duplicates
+	v.unexplained, v.allowed, v.disorder = v.unexplained+o.unexplained, v.allowed+o.allowed, v.disorder+o.disorder
+	for kind, list := range o.details {
+		v.details[kind] = append(v.details[kind], list...)
+	}
+}
+
 // maxDetails is how many cases of each kind are shown.
 const maxDetails = 10
 

@@ -23,6 +23,9 @@ import (
 const childEnv = "OBSERVER_FAULTS_CHILD"
 
 func TestMain(m *testing.M) {
+	if file := os.Getenv(natsEnv); file != "" {
+		os.Exit(runNATS(file))
+	}
 	if os.Getenv(childEnv) != "" {
 		os.Exit(child())
 	}

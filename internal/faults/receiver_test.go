@@ -24,6 +24,7 @@ type request struct {
 	change     change
 	tx         string
 	rolledBack bool
+	source     string // the database
 	instance   string // which process sent it
 	status     int
 	at         time.Time // when it arrived
@@ -163,12 +164,12 @@ func (r *receiver) serve(w http.ResponseWriter, h *http.Request) {
 }
 
 func read(h *http.Request, body []byte) *request {
-	fields := gjson.GetManyBytes(body, "entity_type", "entity_id", "data.rev", "data.tx", "data.rolled_back")
+	fields := gjson.GetManyBytes(body, "entity_type", "entity_id", "data.rev", "data.tx", "data.rolled_back", "source")
 	return &request{
 		id:     h.Header.Get("webhook-id"),
 		change: change{fields[0].String() + "/" + fields[1].String(), fields[2].Int()},
 		tx:     fields[3].String(), rolledBack: fields[4].Bool(),
-		instance: h.URL.Query().Get("instance"),
+		source: fields[5].String(), instance: h.URL.Query().Get("instance"),
 		at:       time.Now(),
 	}
 }

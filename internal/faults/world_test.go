@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ const concurrency = 16
 // world is what one scenario has: a database with captured tables, writers, a receiver and configuration files.
 type world struct {
 	url      string
+	source   string // "": its receiver hears of no other database
 	dir      string
 	receiver *receiver
 	journal  *journal
@@ -65,6 +67,7 @@ func capture(ctx context.Context, pool *pgxpool.Pool) error {
 
 // settings are what the configuration files of the scenarios differ in.
 type settings struct {
+	transport string // lines of [transport], and tables below it; default: postgres
 	url      string // default: the world's
 	instance string // shows in the receiver's requests
 	start    string // start_from
@@ -78,7 +81,7 @@ type settings struct {
 
 const configuration = `
 [transport]
-transport = "postgres"
+%s
 [transport.postgres]
 url = %q
 start_from = %q
@@ -124,6 +127,9 @@ func (w *world) config(t *testing.T, s settings) string {
 	if s.instance == "" {
 		s.instance = "one"
 	}
+	if s.transport == "" {
+		s.transport = `transport = "postgres"`
+	}
 	redis := ""
 	if s.redis != "" {
 		redis = fmt.Sprintf("[redis]\nurl = %q\ncommand_timeout_secs = 1", s.redis)
@@ -136,7 +142,7 @@ func (w *world) config(t *testing.T, s settings) string {
 		middleware = strconv.Quote(s.team)
 	}
 	name := filepath.Join(w.dir, s.instance+".toml")
-	text := fmt.Sprintf(configuration, s.url, s.start, redis, s.redis != "", concurrency, s.shutdown, middleware, s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
+	text := fmt.Sprintf(configuration, s.transport, s.url, s.start, redis, s.redis != "", concurrency, s.shutdown, middleware, s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	return name
 }
@@ -182,7 +188,14 @@ func (w *world) begin() {
 	w.base = w.receiver.count()
 }
 
-func (w *world) arrived() []request { return w.receiver.all()[w.base:] }
+// arrived are the requests about the world's database since begin.
+func (w *world) arrived() []request {
+	all := w.receiver.all()[w.base:]
+	if w.source == "" {
+		return all
+	}
+	return slices.DeleteFunc(all, func(r request) bool { return r.source != w.source })
+}
 
 // delivers waits until a request of an instance ("" for any) arrives after a moment, and notes how long that took.
 func (w *world) delivers(t *testing.T, since time.Time, instance string) time.Duration {
