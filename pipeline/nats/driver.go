@@ -41,15 +41,16 @@ type Driver struct {
 	stop    context.CancelFunc // ends the heartbeats
 	beating chan struct{}      // closed when they ended
 
-	mu      sync.Mutex // guards what follows
-	queue   []*entry   // received, not handed out
-	out     map[*entry]struct{}
-	running int
-	only    *entry        // the suspect that runs by itself
-	want    int           // how many Fetch may return
-	pulling chan struct{} // closed when the goroutine that receives has ended; nil without one
-	failure error         // of receiving, for Fetch to return
-	sent    bool          // acks that the server may not have read
+	mu       sync.Mutex // guards what follows
+	queue    []*entry   // received, not handed out
+	out      map[*entry]struct{}
+	running  int
+	only     *entry        // the suspect that runs by itself
+	want     int           // how many Fetch may return
+	pulling  chan struct{} // closed when the goroutine that receives has ended; nil without one
+	stopPull context.CancelFunc
+	failure  error // of receiving, for Fetch to return
+	sent     bool  // acks that the server may not have read
 
 	fetchable signal // Fetch has something to return
 	wanted    signal // want has changed

@@ -18,15 +18,15 @@ import (
 // uuidHeader is in which the NATSMarshaler of watermill-nats keeps a message's UUID.
 const uuidHeader = "_watermill_message_uuid"
 
-// marshal makes of a message what watermill-nats can read as well. The server stores one of several with one UUID that come
-// within the stream's duplicates window.
+// marshal makes of a message what watermill-nats can read as well. The server stores one of several with one UUID and
+// subject that come within the stream's duplicates window.
 func marshal(subject string, msg *message.Message) *natsgo.Msg {
 	header := make(natsgo.Header, len(msg.Metadata)+3)
 	for key, value := range msg.Metadata {
 		header.Set(key, value)
 	}
 	header.Set(uuidHeader, msg.UUID)
-	header.Set(jetstream.MsgIDHeader, msg.UUID)
+	header.Set(jetstream.MsgIDHeader, subject+" "+msg.UUID)
 	return &natsgo.Msg{Subject: subject, Header: header, Data: msg.Payload}
 }
 

@@ -75,22 +75,28 @@ func (p *Publisher) PublishEvents(ctx context.Context, events []*event.Event) (S
 	return p.publish(ctx, msgs)
 }
 
-// Publish implements message.Publisher; the topic is the entity. A message whose UUID the stream had within its duplicates
-// window is not stored again.
+// Publish implements message.Publisher; the topic is the entity. A message whose UUID the topic had within the duplicates
+// window of the stream is not stored again. One that carries its event counts as that event.
 func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 	if len(msgs) == 0 {
 		return nil
 	}
 	list := make([]*natsgo.Msg, len(msgs))
 	for i, msg := range msgs {
-		kind := event.Custom
-		if e := event.OfContext(msg.Context()); e != nil {
-			kind = e.Type
-		}
-		list[i] = marshal(p.cfg.subject(topic, kind), msg)
+		list[i] = p.message(topic, msg)
 	}
 	_, err := p.publish(msgs[0].Context(), list)
 	return err
+}
+
+func (p *Publisher) message(topic string, msg *message.Message) *natsgo.Msg {
+	e := event.OfContext(msg.Context())
+	if e == nil {
+		return marshal(p.cfg.subject(topic, event.Custom), msg)
+	}
+	m := marshal(p.cfg.subject(topic, e.Type), msg)
+	m.Header.Set(jetstream.MsgIDHeader, e.ID)
+	return m
 }
 
 // publish sends all before it waits for the first ack.

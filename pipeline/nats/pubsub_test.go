@@ -26,7 +26,10 @@ func pubSub(t *testing.T, drain time.Duration) func(t *testing.T, group string, 
 		require.NoError(t, err)
 		pub, err := nats.NewPublisher(nats.PublisherConfig{Conn: conn, Config: cfg})
 		require.NoError(t, err)
-		t.Cleanup(func() { _ = pub.Close() })
+		t.Cleanup(func() {
+			_ = sub.Close() // not every test of the suites does
+			_ = pub.Close()
+		})
 		return pub, sub
 	}
 }

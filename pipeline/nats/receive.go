@@ -16,7 +16,7 @@ const (
 	lastMessages  = 2 * time.Second  // at most, for what the server sent before it knew that we want no more
 )
 
-// receive sees to it that a goroutine asks the server for as many messages as limit says; it ends with ctx.
+// receive sees to it that a goroutine asks the server for as many messages as limit says; it ends with ctx, or with retire.
 func (d *Driver) receive(ctx context.Context, limit int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -34,20 +34,24 @@ func (d *Driver) receive(ctx context.Context, limit int) error {
 	}
 	ended := make(chan struct{})
 	d.pulling = ended
+	ctx, stop := context.WithCancel(ctx)
+	d.stopPull = stop
 	go func() {
 		defer close(ended)
+		defer stop()
 		d.pullAll(ctx)
 		d.returnQueue()
 	}()
 	return nil
 }
 
-// retire returns when the goroutine that receives has ended. That is when the context of Fetch has.
+// retire ends the goroutine that receives and waits for it.
 func (d *Driver) retire() {
 	d.mu.Lock()
-	ended := d.pulling
+	ended, stop := d.pulling, d.stopPull
 	d.mu.Unlock()
 	if ended != nil {
+		stop()
 		<-ended
 	}
 }
