@@ -13,6 +13,9 @@ type setup struct {
 	listener    string // "": a new one, which reads from the beginning
 	concurrency int
 	observers   string // [[observers]] tables
+	admin       string // address; "": any
+	performance string // more lines of [performance]
+	redis       string // URL; "": no Redis
 }
 
 const settings = `[transport.postgres]
@@ -22,8 +25,8 @@ start_from = "beginning"
 retention_days = 0
 [performance]
 max_concurrency = %d
-[admin]
-listen = "127.0.0.1:0"
+%s[admin]
+listen = %q
 [log]
 level = "warn"
 `
@@ -36,13 +39,23 @@ func (b *bench) observe(ctx context.Context, set setup, s spec) (*child, error) 
 	if set.concurrency == 0 {
 		set.concurrency = 64
 	}
+	if set.admin == "" {
+		set.admin = "127.0.0.1:0"
+	}
 	file := filepath.Join(b.dir, set.listener+".toml")
-	text := fmt.Sprintf(settings, set.database, set.listener, set.concurrency) + set.observers
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(set.text()), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
 	s.Role = "observer"
 	return b.start(ctx, s, "run", "--config", file)
+}
+
+func (s setup) text() string {
+	text := fmt.Sprintf(settings, s.database, s.listener, s.concurrency, s.performance, s.admin)
+	if s.redis != "" {
+		text += fmt.Sprintf("[redis]\nurl = %q\n", s.redis)
+	}
+	return text + s.observers
 }
 
 // observing returns an [[observers]] table with one action.

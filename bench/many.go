@@ -62,10 +62,10 @@ func (b *bench) manyWebhooks(ctx context.Context, matching, others string) (resu
 	for i := range b.pairs {
 		var one, hundred posted
 		err := alternate(i, func() (err error) {
-			one, err = b.postOnce(ctx, db, after, b.posts, 64, 0, matching, nil)
+			one, err = b.postOnce(ctx, db, after, b.posts, 0, setup{observers: matching}, nil)
 			return err
 		}, func() (err error) {
-			hundred, err = b.postOnce(ctx, db, after, b.posts, 64, 0, matching+others, nil)
+			hundred, err = b.postOnce(ctx, db, after, b.posts, 0, setup{observers: matching + others}, nil)
 			return err
 		})
 		if err != nil {

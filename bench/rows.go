@@ -23,8 +23,10 @@ var rows = []row{
 	{"c", "commit -> webhook received, and memory under steady load", (*bench).latency},
 	{"d", "what capture and a running observer cost the application", (*bench).tax},
 	{"e", "100 observers of which one matches", (*bench).many},
+	{"f", "deduplication: row change -> webhook, with it and without", (*bench).dedup},
 	{"g", "memory with a large backlog", (*bench).memory},
 	{"h", "start -> first delivery", (*bench).startup},
+	{"i", "the cache: how long an action takes that is skipped", (*bench).cacheHits},
 }
 
 // sizes say how much is measured.
@@ -38,11 +40,12 @@ type sizes struct {
 	scale    int           // of pgbench
 	load     time.Duration // of one pgbench run
 	entities int64         // that the changes are about
+	hits     int           // of the cache
 }
 
 var (
-	full  = sizes{pairs: 5, backlog: 100_000, retained: 1_000_000, posts: 50_000, slow: 4 * time.Second, steady: 15 * time.Second, scale: 10, load: 10 * time.Second, entities: 2_000}
-	small = sizes{pairs: 1, backlog: 5_000, retained: 10_000, posts: 2_000, slow: 500 * time.Millisecond, steady: time.Second, scale: 1, load: time.Second, entities: 500}
+	full  = sizes{pairs: 5, backlog: 100_000, retained: 1_000_000, posts: 50_000, slow: 4 * time.Second, steady: 15 * time.Second, scale: 10, load: 10 * time.Second, entities: 2_000, hits: 500}
+	small = sizes{pairs: 1, backlog: 5_000, retained: 10_000, posts: 2_000, slow: 500 * time.Millisecond, steady: time.Second, scale: 1, load: time.Second, entities: 500, hits: 20}
 )
 
 // bench is one run of the program.

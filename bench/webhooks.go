@@ -52,7 +52,7 @@ func (b *bench) instant(ctx context.Context) ([]result, error) {
 			raw, err = b.postAll(ctx, bodies, after)
 			return err
 		}, func() (err error) {
-			ours, err = b.postOnce(ctx, db, after, b.posts, 64, 0, observing("all", entity, "", "%s"), nil)
+			ours, err = b.postOnce(ctx, db, after, b.posts, 0, everything, nil)
 			return err
 		})
 		if err != nil {
@@ -84,7 +84,7 @@ func (b *bench) slowly(ctx context.Context, concurrency int) (result, error) {
 	defer db.Close()
 	var rates []float64
 	for range min(b.pairs, 3) { // waiting varies little
-		run, err := b.postOnce(ctx, db, after, want, concurrency, takes, observing("all", entity, "", "%s"), nil)
+		run, err := b.postOnce(ctx, db, after, want, takes, setup{observers: everything.observers, concurrency: concurrency}, nil)
 		if err != nil {
 			return r, err
 		}
@@ -97,8 +97,12 @@ func (b *bench) slowly(ctx context.Context, concurrency int) (result, error) {
 	return r, nil
 }
 
-// postOnce delivers what the log has after the mark. observers has %s where the action stands; keep is given the bodies.
-func (b *bench) postOnce(ctx context.Context, db *database, after, want int64, concurrency int, takes time.Duration, observers string, keep func(body []byte)) (run posted, err error) {
+// everything posts each change. It has %s where the action stands.
+var everything = setup{observers: observing("all", entity, "", "%s")}
+
+// postOnce delivers what the log has after the mark. The observers of set have %s where the action stands; keep is given the
+// bodies.
+func (b *bench) postOnce(ctx context.Context, db *database, after, want int64, takes time.Duration, set setup, keep func(body []byte)) (run posted, err error) {
 	run.ledger = newLedger(after, want, b.entities)
 	run.keep = keep
 	to, err := receive(ctx, takes, run.arrived, run.answer)
@@ -106,11 +110,12 @@ func (b *bench) postOnce(ctx context.Context, db *database, after, want int64, c
 		return run, err
 	}
 	defer func() { err = errors.Join(err, to.close()) }()
-	listener := b.name("listener")
-	if err := db.fromMark(ctx, listener); err != nil {
+	set.database, set.listener = db.url, b.name("listener")
+	set.observers = fmt.Sprintf(set.observers, postTo(to.url()))
+	if err := db.fromMark(ctx, set.listener); err != nil {
 		return run, err
 	}
-	c, err := b.observe(ctx, setup{database: db.url, listener: listener, concurrency: concurrency, observers: fmt.Sprintf(observers, postTo(to.url()))}, spec{})
+	c, err := b.observe(ctx, set, spec{})
 	if err != nil {
 		return run, err
 	}
@@ -128,7 +133,7 @@ func (b *bench) postOnce(ctx context.Context, db *database, after, want int64, c
 func (b *bench) bodies(ctx context.Context, db *database, after int64) (string, error) {
 	var mu sync.Mutex
 	var text bytes.Buffer
-	_, err := b.postOnce(ctx, db, after, b.posts, 64, 0, observing("all", entity, "", "%s"), func(body []byte) {
+	_, err := b.postOnce(ctx, db, after, b.posts, 0, everything, func(body []byte) {
 		mu.Lock()
 		defer mu.Unlock()
 		text.Write(body)

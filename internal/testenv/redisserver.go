@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// RedisServer is a private Redis of one test, which may stop it.
+// RedisServer is a private Redis of one test or program, which may stop it.
 type RedisServer struct {
 	program, dir string
 	args         []string
@@ -39,26 +39,45 @@ func NewSentinel(tb testing.TB, settings ...string) *RedisServer {
 
 func newRedis(tb testing.TB, settings []string, args ...string) *RedisServer {
 	tb.Helper()
-	r := &RedisServer{args: args, settings: settings}
-	var err error
-	if r.program, err = findServer("redis-server"); err == nil {
-		r.dir, err = newDir("redis")
-	}
-	if err == nil {
-		err = withPort(func(port int) error {
-			r.port = port
-			return r.configure()
-		})
-	}
+	r, err := launchRedis(settings, args)
 	if err != nil {
 		tb.Fatalf("start private Redis: %v", err)
 	}
 	tb.Cleanup(func() {
-		if err := errors.Join(r.server.stop(syscall.SIGKILL), os.RemoveAll(r.dir)); err != nil {
+		if err := r.Close(); err != nil {
 			tb.Errorf("close private Redis: %v", err)
 		}
 	})
 	return r
+}
+
+// NewRedisServer is [NewRedis] for a program that is no test. The caller closes it.
+func NewRedisServer(settings ...string) (*RedisServer, error) { return launchRedis(settings, nil) }
+
+func launchRedis(settings, args []string) (*RedisServer, error) {
+	r := &RedisServer{args: args, settings: settings}
+	var err error
+	if r.program, err = findServer("redis-server"); err != nil {
+		return nil, err
+	}
+	if r.dir, err = newDir("redis"); err != nil {
+		return nil, err
+	}
+	err = withPort(func(port int) error {
+		r.port = port
+		return r.configure()
+	})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(r.dir))
+	}
+	return r, nil
+}
+
+// Close stops the server and removes its data.
+func (r *RedisServer) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return errors.Join(r.server.stop(syscall.SIGKILL), os.RemoveAll(r.dir))
 }
 
 // Address returns host:port.
