@@ -11,8 +11,14 @@ import (
 	"github.com/fraiseql/observer/internal/metrics"
 )
 
+// Collectors are the program's metrics. Another program has its own through [NewCollectors].
+type Collectors = metrics.Metrics
+
+// NewCollectors registers the metrics of the program, and those of its Go runtime, with reg, which must not have them yet.
+func NewCollectors(reg prometheus.Registerer) *Collectors { return metrics.New(reg) }
+
 // Metrics counts the attempts of one action by outcome, and times them. With [FailureAlert] a dead letter is an alert.
-func Metrics(m *metrics.Metrics, observer, action, kind string, on OnFailure) message.HandlerMiddleware {
+func Metrics(m *Collectors, observer, action, kind string, on OnFailure) message.HandlerMiddleware {
 	results := map[string]prometheus.Counter{}
 	success := m.Actions.WithLabelValues(observer, action, kind, "success")
 	for _, r := range []string{"parked", "dead_letter", "dropped", "busy", "duplicate", "error"} {

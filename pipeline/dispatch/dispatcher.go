@@ -262,6 +262,7 @@ func (d *Dispatcher) resume(ctx context.Context, msg *message.Message, parked *e
 	}
 	a := d.actions[Topic(parked.Observer, parked.Action)]
 	if a == nil {
+		d.parked.remove(parked)
 		d.store(ctx, msg, failed(parked, errUndeclared, "undeclared"))
 		return
 	}

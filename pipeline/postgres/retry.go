@@ -32,11 +32,12 @@ type RetryQueueConfig struct {
 // RetryQueue keeps deliveries in core.tb_observer_retry until their next attempt and feeds them back when due, during one
 // term of leadership. As a window.Driver it never has two claims on a row at once. What a dead process had claimed is
 // suspect: suspects are handed out one at a time, each with a durable start mark, and one that has a mark already while
-// nothing else of the queue runs. Only such marks count as starts.
+// nothing else of the queue runs. Only such marks count as starts. What started too often, or cannot be read, is handed out
+// as well, for a dead letter: see window.MetadataPoison.
 type RetryQueue struct {
 	cfg        RetryQueueConfig
 	generation int64
-	dead       *DeadLetters
+	dead       *DeadLetters    // for what Spill cannot store
 	busy       func() []string // topics to leave alone; nil: none
 	limited    atomic.Bool     // some topics were left alone the last time
 	poke       chan struct{}   // one slot: a second poke before the first is seen tells nothing new

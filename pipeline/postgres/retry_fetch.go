@@ -64,11 +64,7 @@ func (q *RetryQueue) due(ctx context.Context, limit int) ([]window.Item, time.Du
 		if err != nil {
 			return items, 0, err
 		}
-		fresh, err := q.handOut(ctx, parked)
-		items = append(items, fresh...)
-		if err != nil {
-			return items, 0, err
-		}
+		items = append(items, q.handOut(parked)...)
 	}
 	if len(items) > 0 {
 		return items, 0, nil
@@ -88,19 +84,19 @@ func (q *RetryQueue) nextSuspect(ctx context.Context) ([]window.Item, error) {
 		if err != nil {
 			return nil, err
 		}
-		items, err := q.handOut(ctx, parked)
-		if err != nil {
-			return nil, err
-		}
 		q.suspects = q.suspects[1:]
-		if len(items) > 0 {
-			q.mu.Lock()
-			q.suspect, q.alone = parked[0].claim, parked[0].starts > 1
-			q.mu.Unlock()
+		if len(parked) == 0 {
+			continue
+		}
+		q.mu.Lock()
+		q.suspect, q.alone = parked[0].claim, parked[0].starts > 1
+		q.mu.Unlock()
+		items := q.handOut(parked)
+		if !isPoison(items[0]) {
 			q.cfg.Log.Warn("delivery was in work when its process died: it runs alone", slog.String("event_id", parked[0].eventID),
 				slog.String("observer", parked[0].observer), slog.String("action", parked[0].action))
-			return items, nil
 		}
+		return items, nil
 	}
 	return nil, nil
 }
@@ -181,39 +177,20 @@ func (q *RetryQueue) claim(ctx context.Context, statement string, args ...any) (
 	return parked, wrap("claim retries", err)
 }
 
-var errStarts = errors.New("the process died each time while this delivery ran")
-
-// handOut makes items of claimed rows, and dead letters of those that cannot be delivered.
-func (q *RetryQueue) handOut(ctx context.Context, parked []parkedRow) (items []window.Item, bad error) {
-	for _, p := range parked {
-		item, err := p.item()
-		switch {
-		case p.starts > max(1, q.cfg.MaxDeliver-1): // and one that was presumed
-			bad = errors.Join(bad, q.bury(ctx, p, errStarts, "poison"))
-		case err != nil:
-			bad = errors.Join(bad, q.bury(ctx, p, err, "unreadable"))
-		default:
-			items = append(items, item)
-		}
-	}
+// handOut makes items of claimed rows. Those that cannot be delivered say so: they are to become dead letters.
+func (q *RetryQueue) handOut(parked []parkedRow) []window.Item {
+	items := make([]window.Item, len(parked))
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, item := range items {
-		c := item.Raw.(claim)
-		q.claims[c.row] = &claimState{number: c.number, lane: laneOf(event.FromContext(item.Msg.Context()))}
+	for i := range parked {
+		p := &parked[i]
+		items[i] = p.item(p.starts > max(1, q.cfg.MaxDeliver-1)) // and one that was presumed
+		q.claims[p.row] = &claimState{number: p.number, lane: parkedLane{p.observer, p.action, p.lane}}
 	}
-	return items, bad
+	return items
 }
 
-func (q *RetryQueue) bury(ctx context.Context, p parkedRow, cause error, class string) error {
-	if err := q.dead.Put(ctx, p.buried(cause, class)); err != nil {
-		return err
-	}
-	q.healed = time.Time{} // the next of its lane may go on
-	q.cfg.Log.Error("parked delivery became a dead letter", slog.String("event_id", p.eventID), slog.String("observer", p.observer),
-		slog.String("action", p.action), slog.Any("error", cause))
-	return nil
-}
+func isPoison(item window.Item) bool { return item.Msg.Metadata.Get(window.MetadataPoison) != "" }
 
 type parkedRow struct {
 	claim
@@ -228,42 +205,44 @@ func scanParked(row pgx.CollectableRow) (p parkedRow, err error) {
 	return p, err
 }
 
+// item is poison when the row kills or cannot be read.
+func (p *parkedRow) item(kills bool) window.Item {
+	d, err := p.delivery()
+	msg := message.NewMessage(p.eventID, p.event)
+	msg.SetContext(event.NewContext(event.WithEvent(msg.Context(), d.Event), d))
+	switch {
+	case kills:
+		msg.Metadata.Set(window.MetadataPoison, "the process died each time while this delivery ran")
+		msg.Metadata.Set(window.MetadataPoisonClass, "poison")
+	case err != nil:
+		msg.Metadata.Set(window.MetadataPoison, err.Error())
+		msg.Metadata.Set(window.MetadataPoisonClass, "unreadable")
+	}
+	return window.Item{Msg: msg, Raw: p.claim}
+}
+
+// delivery is what the row can be read as: somebody may have changed it by hand. With an error it is what the columns tell.
 func (p *parkedRow) delivery() (*event.Delivery, error) {
 	d := &event.Delivery{Observer: p.observer, Action: p.action, Generation: p.generation, Lane: p.lane}
+	attemptsErr := p.decodeAttempts(d)
+	var err error
+	if d.Event, err = event.Decode(p.event); err != nil {
+		d.Event = &event.Event{ID: p.eventID, Type: event.Custom, Entity: p.entity, Timestamp: time.Now()}
+	}
+	return d, errors.Join(attemptsErr, err)
+}
+
+func (p *parkedRow) decodeAttempts(d *event.Delivery) error {
 	if err := json.Unmarshal(p.attempts, &d.Attempts); err != nil {
-		return nil, fmt.Errorf("decode attempts: %w", err)
+		d.Attempts = nil
+		return fmt.Errorf("decode attempts: %w", err)
 	}
 	for _, a := range d.Attempts {
 		if a.Generation < d.Generation {
 			d.Prior++
 		}
 	}
-	var err error
-	d.Event, err = event.Decode(p.event)
-	return d, err
-}
-
-func (p *parkedRow) item() (window.Item, error) {
-	d, err := p.delivery()
-	if err != nil {
-		return window.Item{}, err
-	}
-	msg := message.NewMessage(p.eventID, p.event)
-	msg.SetContext(event.NewContext(event.WithEvent(msg.Context(), d.Event), d))
-	return window.Item{Msg: msg, Raw: p.claim}, nil
-}
-
-// buried is the dead letter of a row. It need not be readable: somebody may have changed it by hand.
-func (p *parkedRow) buried(err error, class string) *event.Delivery {
-	d, decodeErr := p.delivery()
-	if decodeErr != nil {
-		d = &event.Delivery{
-			Event:    &event.Event{ID: p.eventID, Type: event.Custom, Entity: p.entity, Timestamp: time.Now()},
-			Observer: p.observer, Action: p.action, Generation: p.generation,
-		}
-	}
-	d.Attempts = append(d.Attempts, event.Attempt{At: time.Now(), Error: err.Error(), Class: class})
-	return d
+	return nil
 }
 
 // untilNext says how long nothing will be due that was not a moment ago; at most retryPoll. What was due then and is still
