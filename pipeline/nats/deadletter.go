@@ -18,7 +18,7 @@ import (
 // DeadLettersConfig describes [DeadLetters]. Stream and Consumer are required.
 type DeadLettersConfig struct {
 	Stream   string // of the events; the dead letters are the stream <Stream>_dead_letters
-	Consumer string // of the retry queue, which delivers replays
+	Consumer string // of the retry queue, which delivers replays; each has dead letters of its own
 	Replicas int    // 0: 1
 }
 
@@ -46,16 +46,16 @@ func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, cfg DeadLetter
 	if err := schedules(js.Conn().ConnectedServerVersion()); err != nil {
 		return nil, err
 	}
-	l := &DeadLetters{cfg: cfg, js: js, subjects: subjects(cfg.Stream)}
+	l := &DeadLetters{cfg: cfg, js: js, subjects: subjects{cfg.Stream, cfg.Consumer}}
 	var err error
 	if l.stream, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: cfg.Stream + "_dead_letters", Subjects: []string{l.subject("*")}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
+		Name: cfg.Stream + "_dead_letters", Subjects: []string{cfg.Stream + "_dead_letters.*.*"}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
 		Description: "deliveries that failed for good",
 	}); err != nil {
 		return nil, wrap("create stream of dead letters", err)
 	}
 	if l.retries, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: l.subjects.stream(), Subjects: []string{l.subjects.all()}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
+		Name: retriesStream(cfg.Stream), Subjects: []string{retriesStream(cfg.Stream) + ".>"}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
 		Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, Description: "deliveries that wait for their next attempt",
 	}); err != nil {
 		return nil, wrap("create stream of retries", err)
@@ -73,7 +73,9 @@ func schedules(version string) error {
 	return nil
 }
 
-func (l *DeadLetters) subject(key string) string { return l.cfg.Stream + "_dead_letters." + key }
+func (l *DeadLetters) subject(key string) string {
+	return l.cfg.Stream + "_dead_letters." + l.cfg.Consumer + "." + key
+}
 
 // Put implements middleware.DeadLetters. The parked entry of the same delivery goes afterwards. Of an event that is too large
 // for a message the dead letter says which one it was and why it is missing.
@@ -188,7 +190,7 @@ func decodeRecord(body []byte, sequence uint64) (*record, error) {
 		return nil, fmt.Errorf("decode dead letter %d: %w", sequence, err)
 	}
 	if r.ID == 0 {
-		r.ID = int64(sequence)
+		r.ID = int64(sequence) //nolint:gosec // no stream gets that far
 	}
 	r.tries, r.hasEvent = len(r.Attempts), r.Event != nil
 	return r, nil

@@ -100,7 +100,7 @@ func (l *DeadLetters) find(ctx context.Context, id int64) (found *record, err er
 		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil, err
 		}
-		if found != nil && found.ID == id {
+		if found != nil && found.ID == id && msg.Subject == l.subject(found.key()) {
 			return found, nil
 		}
 		found = nil
@@ -135,7 +135,7 @@ func (l *DeadLetters) selected(ctx context.Context, f deadletter.Filter) (list [
 
 // each calls do for each of the selected dead letters that were there when it began, in no order.
 func (l *DeadLetters) each(ctx context.Context, f deadletter.Filter, do func(*record)) error {
-	return scan(ctx, l.stream, func(body []byte, sequence uint64) error {
+	return scan(ctx, l.stream, l.subject("*"), func(body []byte, sequence uint64) error {
 		r, err := decodeRecord(body, sequence)
 		if err == nil && r.selectedBy(f) {
 			do(r)
@@ -149,9 +149,9 @@ func (r *record) selectedBy(f deadletter.Filter) bool {
 		(f.After.IsZero() || r.Last.After(f.After)) && (f.Before.IsZero() || r.Last.Before(f.Before))
 }
 
-// scan reads a stream once.
-func scan(ctx context.Context, s jetstream.Stream, do func(body []byte, sequence uint64) error) (err error) {
-	consumer, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute})
+// scan reads what a stream has of a subject.
+func scan(ctx context.Context, s jetstream.Stream, filter string, do func(body []byte, sequence uint64) error) (err error) {
+	consumer, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{FilterSubject: filter, AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute})
 	if err != nil {
 		return err
 	}

@@ -100,3 +100,35 @@ func TestARetryWhoseCallerDiedIsMadeAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestEachConsumerHasRetriesAndDeadLettersOfItsOwn(t *testing.T) {
+	t.Parallel()
+	js := connect(t, natsenv.JetStream(t))
+	queues := map[string]*RetryQueue{}
+	d := retrytest.Delivery("7", "o", "a")
+	for _, consumer := range []string{"one", "two"} {
+		q, err := OpenRetryQueue(t.Context(), js, RetryQueueConfig{Stream: "events", Consumer: consumer, AckWait: time.Minute, MaxDeliver: 3})
+		require.NoError(t, err)
+		t.Cleanup(q.stop)
+		queues[consumer] = q
+		require.NoError(t, q.dead.Put(t.Context(), d))
+	}
+	ids := map[string]int64{}
+	for consumer, q := range queues {
+		list, total, err := q.dead.List(t.Context(), deadletter.Filter{})
+		require.NoError(t, err)
+		require.Equal(t, 1, total)
+		require.Equal(t, consumer, list[0].Listener)
+		ids[consumer] = list[0].ID
+	}
+	_, err := queues["one"].dead.Retry(t.Context(), ids["two"])
+	require.ErrorIs(t, err, deadletter.ErrNotFound)
+	parked, err := queues["two"].dead.Retry(t.Context(), ids["two"])
+	require.NoError(t, err)
+	require.True(t, parked)
+	retrytest.FetchNothing(t, queues["one"], 100*time.Millisecond)
+	require.Equal(t, 1, retrytest.FetchAndAck(t, queues["two"]).Generation)
+	n, err := queues["one"].dead.Count(t.Context(), deadletter.Filter{})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}

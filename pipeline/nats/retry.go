@@ -29,12 +29,12 @@ type RetryQueueConfig struct {
 }
 
 // RetryQueue keeps deliveries in a stream until their next attempt, and is the driver that gives them back to one of the
-// workers that share it. A delivery has at most two messages there, one a subject:
+// workers that share it. A delivery has at most one message of each of these subjects there:
 //
-//	<stream>_retries.park.<delivery>         until it is due: the server makes the next one of it then
-//	<stream>_retries.due.<delivery>          from then on, until its outcome is stored
-//	<stream>_retries.lane.<lane>.<delivery>  its place in a lane, see retry_lane.go
-//	<stream>_retries.start.<delivery>        how often it was started as a suspect, see retry_suspects.go
+//	<stream>_retries.<consumer>.park.<delivery>         until it is due: the server makes the next one of it then
+//	<stream>_retries.<consumer>.due.<delivery>          from then on, until its outcome is stored
+//	<stream>_retries.<consumer>.lane.<lane>.<delivery>  its place in a lane, see retry_lane.go
+//	<stream>_retries.<consumer>.start.<delivery>        how often it was started as a suspect, see retry_suspects.go
 //
 // What replaces a message is stored before that goes, so that a crash between the two delivers twice and loses nothing.
 // The server looks at the clock once a second, which is how late a delivery can be; what is due at once is not delayed.
@@ -76,7 +76,7 @@ func OpenRetryQueue(ctx context.Context, js jetstream.JetStream, cfg RetryQueueC
 	if err != nil {
 		return nil, err
 	}
-	q := &RetryQueue{subjects: subjects(cfg.Stream), cfg: cfg, js: js, stream: dead.retries, dead: dead, out: map[string]*hand{}}
+	q := &RetryQueue{subjects: dead.subjects, cfg: cfg, js: js, stream: dead.retries, dead: dead, out: map[string]*hand{}}
 	q.consumer, err = q.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable: cfg.Consumer, FilterSubject: q.subjects.due("*"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: cfg.AckWait,
 		MaxDeliver: -1, MaxAckPending: -1, // what is in hand is limited by the windows of the workers
@@ -181,17 +181,23 @@ func (q *RetryQueue) store(ctx context.Context, e *parkedEntry) error {
 	if err != nil {
 		return err
 	}
-	if time.Until(e.Due) > 0 {
-		msg.Subject = q.subjects.park(e.key())
-		msg.Header.Set("Nats-Schedule", "@at "+e.Due.UTC().Format(time.RFC3339Nano))
-		msg.Header.Set("Nats-Schedule-Target", q.subjects.due(e.key()))
-	} else {
-		msg.Subject = q.subjects.due(e.key())
+	q.address(msg, e)
+	if msg.Subject == q.subjects.due(e.key()) {
 		msg.Header.Set("Nats-Scheduler", q.subjects.park(e.key())) // takes the scheduled message away in the same step
 		msg.Header.Set("Nats-Schedule-Next", "purge")
 	}
 	_, err = q.js.PublishMsg(ctx, msg)
 	return err
+}
+
+// address gives the message of e its subject, and what the server needs to give it the other one when it is due.
+func (q *RetryQueue) address(msg *natsgo.Msg, e *entry) {
+	msg.Subject = q.subjects.due(e.key())
+	if time.Until(e.Due) > 0 {
+		msg.Header.Set("Nats-Schedule", "@at "+e.Due.UTC().Format(time.RFC3339Nano))
+		msg.Header.Set("Nats-Schedule-Target", msg.Subject)
+		msg.Subject = q.subjects.park(e.key())
+	}
 }
 
 // replaceDue takes away what said that the delivery of e is due when e says that it is not.

@@ -96,15 +96,19 @@ func decodeEntry(b []byte) (*parkedEntry, error) {
 	return e, nil
 }
 
-// subjects are those of the retries stream of one event stream.
-type subjects string
+// subjects are those of the retries of one consumer.
+type subjects struct{ stream, consumer string }
 
-func (s subjects) stream() string            { return string(s) + "_retries" }
-func (s subjects) all() string               { return s.stream() + ".>" }
-func (s subjects) park(key string) string    { return s.stream() + ".park." + key }
-func (s subjects) due(key string) string     { return s.stream() + ".due." + key }
-func (s subjects) start(key string) string   { return s.stream() + ".start." + key }
-func (s subjects) lane(l, key string) string { return s.stream() + ".lane." + l + "." + key }
+func retriesStream(stream string) string { return stream + "_retries" }
+
+func (s subjects) of(kind, rest string) string {
+	return retriesStream(s.stream) + "." + s.consumer + "." + kind + "." + rest
+}
+
+func (s subjects) park(key string) string    { return s.of("park", key) }
+func (s subjects) due(key string) string     { return s.of("due", key) }
+func (s subjects) start(key string) string   { return s.of("start", key) }
+func (s subjects) lane(l, key string) string { return s.of("lane", l+"."+key) }
 
 func lastToken(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fraiseql/observer/pipeline/window"
 )
@@ -54,15 +55,20 @@ func (q *RetryQueue) flush(ctx context.Context) error {
 	list := q.settled
 	q.settled = nil
 	q.mu.Unlock()
-	for i, h := range list {
-		if err := q.tell(ctx, h); err != nil {
-			q.mu.Lock()
-			q.settled = append(slices.Clip(list[i:]), q.settled...)
-			q.mu.Unlock()
-			return wrap("settle retries", err)
-		}
+	var g errgroup.Group
+	g.SetLimit(wakers)
+	for _, h := range list {
+		g.Go(func() error {
+			err := q.tell(ctx, h)
+			if err != nil {
+				q.mu.Lock()
+				defer q.mu.Unlock()
+				q.settled = append(q.settled, h)
+			}
+			return err
+		})
 	}
-	return nil
+	return wrap("settle retries", g.Wait())
 }
 
 // tell writes what follows from an outcome before it takes the delivery from the stream.

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -46,7 +47,7 @@ func (q *RetryQueue) Spill(ctx context.Context, list []dispatch.Spilled) error {
 
 func tooLarge(d *event.Delivery) *event.Delivery {
 	dead := *d
-	dead.Attempts = append(dead.Attempts[:len(dead.Attempts):len(dead.Attempts)],
+	dead.Attempts = append(slices.Clip(dead.Attempts),
 		event.Attempt{At: time.Now(), Error: "it cannot be parked: " + natsgo.ErrMaxPayload.Error(), Class: "unstorable"})
 	return &dead
 }
@@ -64,13 +65,7 @@ func (q *RetryQueue) spill(e *parkedEntry) (jetstream.PubAckFuture, error) {
 	if err != nil {
 		return nil, err
 	}
-	if time.Until(e.Due) > 0 {
-		msg.Subject = q.subjects.park(e.key())
-		msg.Header.Set("Nats-Schedule", "@at "+e.Due.UTC().Format(time.RFC3339Nano))
-		msg.Header.Set("Nats-Schedule-Target", q.subjects.due(e.key()))
-	} else {
-		msg.Subject = q.subjects.due(e.key())
-	}
+	q.address(msg, e)
 	return q.js.PublishMsgAsync(msg, jetstream.WithExpectLastSequencePerSubject(0))
 }
 

@@ -130,6 +130,7 @@ func waits(t *testing.T, q Queue, n int) {
 }
 
 func comesWhenDue(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	d, later := Delivery("7", "shipped", "notify"), Delivery("8", "shipped", "notify")
 	due := time.Now().Add(1500 * time.Millisecond)
@@ -148,6 +149,7 @@ func comesWhenDue(t *testing.T, open func() Queue) {
 }
 
 func parksOnce(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	d := Delivery("7", "shipped", "notify")
 	require.NoError(t, q.Park(t.Context(), d, time.Now().Add(time.Hour)))
@@ -170,6 +172,7 @@ func parksOnce(t *testing.T, open func() Queue) {
 }
 
 func givesBack(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	d := Delivery("7", "shipped", "notify")
 	require.NoError(t, q.Park(t.Context(), d, time.Now()))
@@ -185,6 +188,7 @@ func givesBack(t *testing.T, open func() Queue) {
 }
 
 func forgets(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	require.NoError(t, q.Park(t.Context(), Delivery("7", "shipped", "notify"), time.Now()))
 	FetchAndAck(t, q)
@@ -195,6 +199,7 @@ func forgets(t *testing.T, open func() Queue) {
 }
 
 func handsOver(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	d := Delivery("7", "shipped", "notify")
 	require.NoError(t, q.Park(t.Context(), d, time.Now()))
@@ -204,6 +209,7 @@ func handsOver(t *testing.T, open func() Queue) {
 }
 
 func spillsInOrder(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	const n = 500
 	list := make([]dispatch.Spilled, n)
@@ -228,6 +234,7 @@ func spillsInOrder(t *testing.T, open func() Queue) {
 }
 
 func keepsLanes(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	list, other := Lane("a", 3), Lane("b", 1)
 	require.NoError(t, q.Spill(t.Context(), append(slices.Clone(list), other...)))
@@ -264,6 +271,7 @@ func keepsLanes(t *testing.T, open func() Queue) {
 }
 
 func letsOvertake(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	list := Lane("a", 3)
 	require.NoError(t, q.Spill(t.Context(), list))
@@ -280,6 +288,7 @@ func letsOvertake(t *testing.T, open func() Queue) {
 }
 
 func avoidsBusy(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	busy := make(chan bool, 1)
 	busy <- true
@@ -302,6 +311,7 @@ func avoidsBusy(t *testing.T, open func() Queue) {
 }
 
 func countsWaiting(t *testing.T, open func() Queue) {
+	t.Helper()
 	q := open()
 	n, oldest, err := q.Waiting(t.Context())
 	require.NoError(t, err)

@@ -16,28 +16,31 @@ import (
 )
 
 func removes(t *testing.T, r *rig) {
+	t.Helper()
 	d, id := r.buried()
 	removed, err := r.store.Remove(t.Context(), id)
 	require.NoError(t, err)
 	require.JSONEq(t, string(d.Event.JSON()), string(removed.Event))
 	require.Equal(t, d.Attempts, removed.History)
-	require.Empty(t, r.list(deadletter.Filter{}))
+	require.Empty(t, r.list())
 	_, err = r.store.Remove(t.Context(), id)
 	require.ErrorIs(t, err, deadletter.ErrNotFound)
 }
 
 func stopsParked(t *testing.T, r *rig) {
+	t.Helper()
 	_, id := r.buried()
 	r.retry(id)
 	r.waits(1)
 	_, err := r.store.Remove(t.Context(), id)
 	require.NoError(t, err)
-	require.Empty(t, r.list(deadletter.Filter{}))
+	require.Empty(t, r.list())
 	r.waits(0)
 	retrytest.FetchNothing(t, r.queue, 100*time.Millisecond)
 }
 
 func refusesInWork(t *testing.T, r *rig) {
+	t.Helper()
 	_, id := r.buried()
 	r.retry(id)
 	items := retrytest.Fetch(t, r.queue, 1)
@@ -52,7 +55,7 @@ func refusesInWork(t *testing.T, r *rig) {
 	retrytest.FetchNothing(t, r.queue, 100*time.Millisecond) // by then the ack has come
 	_, err = r.store.Remove(t.Context(), id)
 	require.NoError(t, err, "it only waits now")
-	require.Empty(t, r.list(deadletter.Filter{}))
+	require.Empty(t, r.list())
 	r.waits(0)
 }
 
@@ -70,6 +73,7 @@ func (r *rig) many(n int) (ids []string) {
 }
 
 func removesAtRest(t *testing.T, r *rig) {
+	t.Helper()
 	ids := r.many(25)
 	n, err := r.store.RetryAll(t.Context(), deadletter.Filter{Limit: 5}, nil)
 	require.NoError(t, err)
@@ -86,13 +90,14 @@ func removesAtRest(t *testing.T, r *rig) {
 	}
 	r.waits(5)
 	var left []string
-	for _, item := range r.list(deadletter.Filter{}) {
+	for _, item := range r.list() {
 		left = append([]string{item.EventID}, left...)
 	}
 	require.Equal(t, ids[:5], left)
 }
 
 func retriesAllOnce(t *testing.T, r *rig) {
+	t.Helper()
 	const letters = 60
 	ids := r.many(letters)
 	var parked atomic.Int64
@@ -109,7 +114,7 @@ func retriesAllOnce(t *testing.T, r *rig) {
 	wg.Wait()
 	require.EqualValues(t, letters, parked.Load())
 	r.waits(letters)
-	for _, item := range r.list(deadletter.Filter{}) {
+	for _, item := range r.list() {
 		require.Equal(t, "1 true", fmt.Sprint(item.Generation, " ", item.Retrying))
 	}
 	var got []string
@@ -117,10 +122,11 @@ func retriesAllOnce(t *testing.T, r *rig) {
 		got = append(got, retrytest.FetchAndAck(t, r.queue).Event.ID)
 	}
 	require.ElementsMatch(t, ids, got)
-	require.Empty(t, r.list(deadletter.Filter{}))
+	require.Empty(t, r.list())
 }
 
 func lists(t *testing.T, r *rig) {
+	t.Helper()
 	start := time.Now().UTC().Truncate(time.Second)
 	for i := range 5 {
 		d := retrytest.Delivery(strconv.Itoa(i), []string{"even", "odd"}[i%2], "a")
@@ -158,6 +164,7 @@ func lists(t *testing.T, r *rig) {
 }
 
 func counts(t *testing.T, r *rig) {
+	t.Helper()
 	start := time.Now().UTC().Truncate(time.Second)
 	at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
 	for i, key := range [][2]string{{"a", "x"}, {"a", "x"}, {"a", "y"}, {"b", "x"}, {"b", deadletter.ClassUnreadable}} {
@@ -181,6 +188,7 @@ func counts(t *testing.T, r *rig) {
 }
 
 func selects(t *testing.T, broker Broker) {
+	t.Helper()
 	start := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
 	for name, tc := range map[string]struct {
 		filter deadletter.Filter
@@ -210,7 +218,7 @@ func selects(t *testing.T, broker Broker) {
 			require.Equal(t, "5", retrytest.FetchAndAck(t, r.queue).Event.EntityID)
 			r.waits(0)
 
-			before := r.list(deadletter.Filter{})
+			before := r.list()
 			plan, err := r.store.PlanRetry(t.Context(), tc.filter)
 			require.NoError(t, err)
 			planned := 0
@@ -220,7 +228,7 @@ func selects(t *testing.T, broker Broker) {
 			require.Equal(t, len(tc.want), planned)
 			_, err = r.store.PlanRemove(t.Context(), tc.filter)
 			require.NoError(t, err)
-			require.Equal(t, before, r.list(deadletter.Filter{}), "a plan changes nothing")
+			require.Equal(t, before, r.list(), "a plan changes nothing")
 			r.waits(0)
 
 			parked, err := r.store.RetryAll(t.Context(), tc.filter, nil)

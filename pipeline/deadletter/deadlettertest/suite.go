@@ -76,16 +76,16 @@ func (r *rig) put(d *event.Delivery) {
 	require.NoError(r.t, r.dead.Put(r.t.Context(), d))
 }
 
-func (r *rig) list(f deadletter.Filter) []deadletter.Letter {
+func (r *rig) list() []deadletter.Letter {
 	r.t.Helper()
-	items, _, err := r.store.List(r.t.Context(), f)
+	items, _, err := r.store.List(r.t.Context(), deadletter.Filter{})
 	require.NoError(r.t, err)
 	return items
 }
 
 func (r *rig) only() deadletter.Letter {
 	r.t.Helper()
-	items := r.list(deadletter.Filter{})
+	items := r.list()
 	require.Len(r.t, items, 1)
 	return items[0]
 }
@@ -122,6 +122,7 @@ func failed(d *event.Delivery, text string) {
 }
 
 func keepsOnce(t *testing.T, r *rig) {
+	t.Helper()
 	d := retrytest.Delivery("7", "shipped", "notify")
 	require.NoError(t, r.queue.Park(t.Context(), d, time.Now()))
 	items := retrytest.Fetch(t, r.queue, 1)
@@ -146,6 +147,7 @@ func keepsOnce(t *testing.T, r *rig) {
 }
 
 func countsReplays(t *testing.T, r *rig) {
+	t.Helper()
 	_, id := r.buried()
 	for g := 1; g <= 2; g++ {
 		r.retry(id)
@@ -180,6 +182,7 @@ func countsReplays(t *testing.T, r *rig) {
 }
 
 func refusesUnreadable(t *testing.T, r *rig) {
+	t.Helper()
 	d := retrytest.Delivery("7", "", "")
 	d.Event.Data = nil
 	d.Attempts = []event.Attempt{{At: time.Now(), Error: "the change was captured without its data", Class: deadletter.ClassUnreadable}}
@@ -194,6 +197,7 @@ func refusesUnreadable(t *testing.T, r *rig) {
 }
 
 func retriesOnce(t *testing.T, r *rig) {
+	t.Helper()
 	d, id := r.buried()
 	var parked atomic.Int32
 	var wg sync.WaitGroup
@@ -217,13 +221,14 @@ func retriesOnce(t *testing.T, r *rig) {
 	require.Equal(t, 1, got.Generation)
 	require.Equal(t, d.Attempts, got.Attempts)
 	require.JSONEq(t, string(d.Event.JSON()), string(got.Event.JSON()))
-	require.Empty(t, r.list(deadletter.Filter{}), "it succeeded")
+	require.Empty(t, r.list(), "it succeeded")
 	_, err := r.store.Retry(t.Context(), id)
 	require.ErrorIs(t, err, deadletter.ErrNotFound)
 	r.waits(0)
 }
 
 func staysWhenItFails(t *testing.T, r *rig) {
+	t.Helper()
 	_, id := r.buried()
 	r.retry(id)
 	items := retrytest.Fetch(t, r.queue, 1)
@@ -244,10 +249,11 @@ func staysWhenItFails(t *testing.T, r *rig) {
 
 	r.retry(id)
 	require.Equal(t, 2, retrytest.FetchAndAck(t, r.queue).Generation)
-	require.Empty(t, r.list(deadletter.Filter{}))
+	require.Empty(t, r.list())
 }
 
 func leavesParked(t *testing.T, r *rig) {
+	t.Helper()
 	d, id := r.buried()
 	require.NoError(t, r.queue.Park(t.Context(), d, time.Now().Add(time.Hour)))
 	parked, err := r.store.Retry(t.Context(), id)
