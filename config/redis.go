@@ -6,12 +6,6 @@ import (
 	"github.com/fraiseql/observer/internal/redisconn"
 )
 
-// RedisStreams is the [transport.redis] table.
-type RedisStreams struct {
-	Stream        string `toml:"stream" default:"fraiseql_events" doc:"stream that holds the events"`
-	ConsumerGroup string `toml:"consumer_group" default:"fraiseql_observer_worker" doc:"workers with one group share the work"`
-}
-
 func (d *decoder) checkRedis() {
 	r := &d.cfg.Redis
 	if err := r.Check(); err != nil {
