@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"strconv"
 	"sync"
 	"testing"
@@ -124,20 +125,16 @@ func TestWorkersShareAQueueAndTakeEachDeliveryOnce(t *testing.T) {
 		list = append(list, dispatch.Spilled{Delivery: delivery(strconv.Itoa(i), "o", "a"), NotBefore: time.Now()})
 	}
 	require.NoError(t, newQueue(t, client, stream).Spill(t.Context(), list))
-	var mu sync.Mutex
+	ctx, cancel := context.WithCancel(soon(t))
+	defer cancel()
+	var mu sync.Mutex // guards seen
 	seen := map[string]int{}
 	var workers sync.WaitGroup
 	for range 4 {
 		q := newQueue(t, client, stream)
 		workers.Go(func() {
-			for {
-				mu.Lock()
-				done := len(seen) == n
-				mu.Unlock()
-				if done {
-					return
-				}
-				items, err := q.Fetch(soon(t), 50)
+			for ctx.Err() == nil {
+				items, err := q.Fetch(ctx, 50)
 				if err != nil || q.Ack(t.Context(), items) != nil {
 					return
 				}
@@ -145,16 +142,15 @@ func TestWorkersShareAQueueAndTakeEachDeliveryOnce(t *testing.T) {
 				for _, item := range items {
 					seen[item.Msg.UUID]++
 				}
-				if len(seen) == n { // the others wait for something
-					_ = q.Spill(t.Context(), []dispatch.Spilled{
-						{Delivery: delivery("1", "end", "a")}, {Delivery: delivery("2", "end", "b")}, {Delivery: delivery("3", "end", "c")},
-					})
+				if len(seen) == n {
+					cancel()
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	workers.Wait()
+	require.Len(t, seen, n)
 	for id, times := range seen {
 		require.Equal(t, 1, times, id)
 	}
