@@ -67,9 +67,9 @@ func (l *DeadLetters) rows(ctx context.Context, ids []string) ([]letterRow, erro
 		return nil, err
 	}
 	rows := make([]letterRow, 0, len(ids))
-	for i, cmd := range cmds {
-		if v := cmd.Val(); v[0] != nil { // else it went meanwhile
-			rows = append(rows, l.row(ids[i], v))
+	for i, n := range ids {
+		if v := cmds[i].Val(); v[0] != nil { // else it went meanwhile
+			rows = append(rows, l.row(n, v))
 		}
 	}
 	pipe = l.Client.Pipeline()

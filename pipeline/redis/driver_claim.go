@@ -123,7 +123,7 @@ func (d *Driver) nextSuspect(ctx context.Context) (list []*entry, quiet bool, er
 		return nil, true, nil
 	}
 	pipe := d.cfg.Client.TxPipeline()
-	marked := pipe.HIncrBy(ctx, d.marks, e.ID, 1)
+	pipe.HSet(ctx, d.marks, e.ID, e.marks+1) // not one more: the client may send it twice
 	pipe.Expire(ctx, d.marks, markExpiry)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, false, fmt.Errorf("mark a start: %w", err)
@@ -131,6 +131,6 @@ func (d *Driver) nextSuspect(ctx context.Context) (list []*entry, quiet bool, er
 	d.cfg.Log.Warn("entry was in work when its process died: it runs alone", slog.String("topic", d.cfg.Stream), slog.String("entry", e.ID))
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e.marks = int(marked.Val())
+	e.marks++
 	return []*entry{e}, false, nil
 }

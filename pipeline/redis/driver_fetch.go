@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	readBlock  = 250 * time.Millisecond // a read cannot be interrupted: the end waits this long for it
-	lookEvery  = time.Second            // at most, between two looks for what other consumers left
-	sweepEvery = 10 * time.Minute       // between two looks for consumers that are no more
-	markExpiry = 24 * time.Hour         // of the starts of suspects, of which somebody trimmed the stream
+	readBlock   = 250 * time.Millisecond // a read cannot be interrupted: the end waits this long for it
+	readTimeout = 5 * time.Second        // beyond that, for the server to answer
+	lookEvery   = time.Second            // at most, between two looks for what other consumers left
+	sweepEvery  = 10 * time.Minute       // between two looks for consumers that are no more
+	markExpiry  = 24 * time.Hour         // of the starts of suspects, of which somebody trimmed the stream
 )
 
 // Fetch implements window.Driver.
@@ -70,7 +71,9 @@ func (d *Driver) await(ctx context.Context) {
 
 // read asks for new entries. It outlives the caller's context: what the server gave to nobody has to wait for AckWait.
 func (d *Driver) read(ctx context.Context, limit int) ([]window.Item, error) {
-	streams, err := d.cfg.Client.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock+readTimeout)
+	defer cancel()
+	streams, err := d.cfg.Client.XReadGroup(ctx, &redis.XReadGroupArgs{
 		Group: d.cfg.Group, Consumer: d.consumer, Streams: []string{d.cfg.Stream, ">"}, Count: int64(limit), Block: d.block(),
 	}).Result()
 	if errors.Is(err, redis.Nil) {

@@ -62,7 +62,8 @@ func (q *RetryQueue) due(ctx context.Context, limit int) ([]window.Item, time.Du
 		return nil, 0, fmt.Errorf("claim retries: %w", err)
 	}
 	items, err := q.handOut(ctx, answer[0].([]any))
-	return items, time.Duration(answer[1].(int64)) * time.Microsecond, err
+	wait := answer[1].(int64)
+	return items, time.Duration(wait) * time.Microsecond, err
 }
 
 var errStarts = errors.New("the process died each time while this delivery ran")

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func configOf(ctx context.Context, client redis.UniversalClient) (settings map[s
 	settings = map[string]string{}
 	for _, name := range []string{"appendonly", "appendfsync", "maxmemory-policy"} {
 		answer, err := client.ConfigGet(ctx, name).Result()
-		if redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command") {
+		if _, answered := errors.AsType[redis.Error](err); answered {
 			return settings, true
 		}
 		if err == nil {
