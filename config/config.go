@@ -9,6 +9,7 @@ import (
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/redis"
 )
 
 // DefaultFile is the file that commands read when no other is named and it exists.
@@ -41,7 +42,7 @@ type Transport struct {
 	RunExecutors bool            `toml:"run_executors" default:"true" env:"FRAISEQL_NATS_RUN_EXECUTORS" doc:"run the observers"`
 	Postgres     postgres.Config `toml:"postgres" doc:"the Postgres change log"`
 	NATS         nats.Config     `toml:"nats" doc:"NATS JetStream"`
-	Redis        RedisStreams    `toml:"redis" doc:"Redis Streams; the server is [redis].url"`
+	Redis        redis.Config    `toml:"redis" doc:"Redis Streams; the server is [redis].url"`
 	Bridge       Bridge          `toml:"bridge" doc:"from the Postgres change log to NATS"`
 }
 

@@ -102,7 +102,7 @@ func (d *decoder) tables(dst reflect.Value, f field, n *node, path string) {
 // key decodes one scalar, list or map.
 func (d *decoder) key(dst reflect.Value, f field, parent *node, path string) {
 	n := d.find(f, parent, path)
-	f.refused = notYetValues[withoutIndexes(path)]
+
 	d.cfg.values.add(path, n, f, dst)
 	switch {
 	case n == nil || n.raw == "":

@@ -169,10 +169,6 @@ func TestAVariableThatDoesNotParseIsNamed(t *testing.T) {
 			"FRAISEQL_LOG_FORMAT", "hunter2",
 			`env:FRAISEQL_LOG_FORMAT: log.format: is not one of the allowed values (allowed: "text", "json")`,
 		},
-		"a transport of a later version": {
-			"FRAISEQL_OBSERVER_TRANSPORT", "redis",
-			`env:FRAISEQL_OBSERVER_TRANSPORT: transport.transport: "redis" is not available in this version (allowed: "postgres", "nats", "in_memory")`,
-		},
 		"an item that is no network": {
 			"FRAISEQL_SECURITY_ALLOW_CIDRS", "10.0.0.0/8,hunter2",
 			`env:FRAISEQL_SECURITY_ALLOW_CIDRS: security.allow_cidrs[1]: is not a network (write an address and a length, such as "10.0.0.0/8" or "192.0.2.7/32")`,

@@ -2,7 +2,6 @@ package config
 
 import (
 	"reflect"
-	"slices"
 	"strings"
 )
 
@@ -12,8 +11,6 @@ type field struct {
 	index []int // as reflect.Value.FieldByIndex takes it
 	typ   reflect.Type
 	tag   reflect.StructTag
-
-	refused []string // values that this version cannot do
 }
 
 // fieldsOf lists the keys of a struct in the order of their declaration. Fields of an embedded struct count as its own.
@@ -37,11 +34,8 @@ func fieldsOf(t reflect.Type) []field {
 
 // enum lists the allowed words, nil when every text is allowed.
 func (f field) enum() []string {
-	return slices.DeleteFunc(words(f.tag.Get("enum")), f.refuses)
+	return words(f.tag.Get("enum"))
 }
-
-// refuses reports whether this version cannot do what value asks for.
-func (f field) refuses(value string) bool { return slices.Contains(f.refused, value) }
 
 // single reports whether one value may stand alone instead of a list.
 func (f field) single() bool { return f.tag.Get("single") == "true" }

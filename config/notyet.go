@@ -5,12 +5,6 @@ import (
 	"strings"
 )
 
-// What the configuration names and this version cannot do. It is refused, never accepted and ignored: whoever builds
-// one of these deletes its line.
-var notYetValues = map[string][]string{
-	"transport.transport": {"redis"},
-}
-
 // Tables of which a topology may read some keys at most. What stands there is checked, and warned about.
 var unusedTables = []string{"redis", "smtp", "transport.nats", "transport.redis", "transport.bridge"}
 
@@ -65,6 +59,8 @@ func (d *decoder) carries(table string) bool {
 		return t.Transport == "nats"
 	case "transport.bridge":
 		return t.RunBridge
+	case "transport.redis", "redis":
+		return t.Transport == "redis"
 	}
 	return false
 }

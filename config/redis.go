@@ -4,13 +4,8 @@ import (
 	"errors"
 
 	"github.com/fraiseql/observer/internal/redisconn"
+	"github.com/fraiseql/observer/pipeline/redis"
 )
-
-// RedisStreams is the [transport.redis] table.
-type RedisStreams struct {
-	Stream        string `toml:"stream" default:"fraiseql_events" doc:"stream that holds the events"`
-	ConsumerGroup string `toml:"consumer_group" default:"fraiseql_observer_worker" doc:"workers with one group share the work"`
-}
 
 // HasRedis reports whether there is a Redis server: where the file or the environment sets its url. Deduplication, the cache of
 // results and actions ask it alike. The other keys of the table name none: two of them also count where Redis is not used.
@@ -18,7 +13,11 @@ func (c *Config) HasRedis() bool { return c.Explicit("redis.url") }
 
 func (d *decoder) checkRedis() {
 	r := &d.cfg.Redis
-	if err := r.Check(); err != nil {
+	check := r.Check
+	if d.cfg.Transport.Transport == "redis" {
+		check = func() error { return redis.Check(*r) }
+	}
+	if err := check(); err != nil {
 		d.wrong("redis.url", err.Error(), "")
 	}
 	if d.opts.Needs != NeedsAll { // only the command that runs the observers needs the files

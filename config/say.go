@@ -93,9 +93,6 @@ func (f field) allowed(n *node) string {
 	}
 	switch f.kind() {
 	case kindBool:
-		if len(f.refused) > 0 {
-			return "write " + strconv.FormatBool(f.refuses("false"))
-		}
 		if n.loose {
 			return "write true, false, 1, 0, yes, no, on or off"
 		}

@@ -36,7 +36,7 @@ func (s schemaBuilder) table(fields []field, path string) object {
 	properties, required, groups := object{}, []string{}, []any{}
 	seen := map[string]bool{}
 	for _, f := range fields {
-		f.refused = notYetValues[join(path, f.key)]
+
 		properties[f.key] = s.key(f, join(path, f.key))
 		if f.required() {
 			required = append(required, f.key)
@@ -106,9 +106,6 @@ func (s schemaBuilder) scalar(f field) object {
 	switch f.kind() {
 	case kindBool:
 		o["type"] = "boolean"
-		if len(f.refused) > 0 {
-			o["const"] = f.refuses("false")
-		}
 	case kindInt:
 		o["type"] = "integer"
 		f.bounds(o)

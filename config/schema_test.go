@@ -64,7 +64,6 @@ func TestSchemaRefusesMistakes(t *testing.T) {
 		"a fraction":                         "[redis]\npool_size = 1.5",
 		"a word that is not allowed":         "[log]\nlevel = \"loud\"",
 		"a text for a boolean":               "[performance]\nenable_concurrent = \"yes\"",
-		"a transport of a later version":     "[transport]\ntransport = \"redis\"",
 		"an observer without an action":      "[[observers]]\nentity = \"Order\"",
 		"an observer without an entity":      "[[observers]]\n" + action,
 		"an observer's name":                 observer + "name = \"A b\"\n" + action,

@@ -108,13 +108,11 @@ func (d *decoder) scalar(dst reflect.Value, f field, n *node, path string) {
 	}
 }
 
-// words checks the text of a value: what this version cannot do, the allowed words, the pattern.
+// words checks the text of a value: the allowed words, the pattern.
 func (d *decoder) words(f field, n *node, path string) {
 	text := fmt.Sprint(n.raw)
 	enum, pattern := f.enum(), f.tag.Get("pattern")
 	switch {
-	case f.refuses(text):
-		d.report(n, path, literal(n.raw)+" is not available in this version", f.allowed(n))
 	case len(enum) > 0 && !slices.Contains(enum, text):
 		d.report(n, path, "is not one of the allowed values"+d.shown(f, n), f.allowed(n))
 	case pattern != "" && text != "" && !matches(pattern, text):

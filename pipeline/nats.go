@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,8 +23,9 @@ const (
 // bus is the stream that bridges fill and workers empty.
 type bus struct {
 	*nats.Topology
-	conn *natsconn.Conn
-	cfg  nats.Config
+	conn   *natsconn.Conn
+	server *nats.Embedded // nil: it is another process
+	cfg    nats.Config
 }
 
 // runNATS bridges, works, or both, until ctx ends.
@@ -33,7 +35,6 @@ func (p *Pipeline) runNATS(ctx context.Context) error {
 	if err != nil {
 		return endOf(ctx, err)
 	}
-	defer bus.conn.Close()
 	p.health.OK(natsCheck)
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { p.probe(running, natsCheck, natsFix, bus.ask); return nil })
@@ -42,29 +43,50 @@ func (p *Pipeline) runNATS(ctx context.Context) error {
 		group.Go(func() error { return p.runBridge(running, bus) })
 	}
 	if p.plan.cfg.Transport.RunExecutors {
-		group.Go(func() error { return p.work(running, bus) })
+		group.Go(func() error { return p.workNATS(running, bus) })
 	}
-	return endOf(ctx, group.Wait())
+	return errors.Join(endOf(ctx, group.Wait()), bus.close())
 }
 
 // openBus connects and sees to it that the stream is there. It waits, and says so in /readyz, for a server that does not
 // answer.
 func (p *Pipeline) openBus(ctx context.Context) (*bus, error) {
-	cfg := p.plan.cfg.Transport.NATS
-	conn, err := natsconn.Open(ctx, cfg.Config)
-	if err != nil {
+	b := &bus{cfg: p.plan.cfg.Transport.NATS}
+	if err := b.connect(ctx, p.log); err != nil {
 		return nil, err
 	}
-	b := &bus{conn: conn, cfg: cfg}
-	err = p.untilNATS(ctx, func(ctx context.Context) (err error) {
+	err := p.untilNATS(ctx, func(ctx context.Context) (err error) {
 		b.Topology, err = b.setup(ctx)
 		return err
 	})
 	if err != nil {
-		conn.Close()
-		return nil, err
+		return nil, errors.Join(err, b.close())
 	}
 	return b, nil
+}
+
+// connect opens the connection, to a server inside this process where the configuration asks for one.
+func (b *bus) connect(ctx context.Context, log *slog.Logger) (err error) {
+	if !b.cfg.Embedded {
+		b.conn, err = natsconn.Open(ctx, b.cfg.Config)
+		return err
+	}
+	if b.server, err = nats.StartEmbedded(nats.EmbeddedConfig{StoreDir: b.cfg.StoreDir, Log: log}); err != nil {
+		return err
+	}
+	if b.conn, err = b.server.Connect(ctx); err != nil {
+		return errors.Join(err, b.server.Close())
+	}
+	return nil
+}
+
+// close ends the connection, and the server if it is ours.
+func (b *bus) close() error {
+	b.conn.Close()
+	if b.server == nil {
+		return nil
+	}
+	return b.server.Close()
 }
 
 // untilNATS tries until the server has done something, or refuses it for good. Meanwhile /readyz says why.
@@ -110,4 +132,55 @@ func (b *bus) ask(ctx context.Context) error {
 func (b *bus) state(ctx context.Context) (m postgres.StreamMark, first uint64, err error) {
 	s, err := b.State(ctx)
 	return postgres.StreamMark{Created: s.Created, Sequence: s.Last}, s.First, err
+}
+
+// ahead returns how many events are in the stream, and for how long the first of them has been there.
+func (b *bus) ahead(ctx context.Context) (n int64, age time.Duration, err error) {
+	s, err := b.State(ctx)
+	if !s.Oldest.IsZero() {
+		age = time.Since(s.Oldest)
+	}
+	return int64(s.Events), age, err
+}
+
+// workNATS is one worker of a consumer.
+func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
+	queue, dead, err := p.openParked(ctx, bus)
+	if err != nil {
+		return endOf(ctx, err)
+	}
+	driver, err := nats.NewDriver(nats.DriverConfig{Topology: bus.Topology, Log: p.log})
+	if err != nil {
+		return err
+	}
+	if !p.plan.cfg.Transport.RunBridge {
+		p.health.Become("worker")
+	}
+	p.log.Info("working", slog.String("stream", bus.cfg.StreamName), slog.String("consumer", bus.cfg.ConsumerName))
+	return p.work(ctx, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead})
+}
+
+// openParked opens the retry queue and the dead letters.
+func (p *Pipeline) openParked(ctx context.Context, bus *bus) (queue *nats.RetryQueue, dead *nats.DeadLetters, err error) {
+	cfg := p.plan.cfg.Transport.NATS
+	if dead, err = p.openDead(ctx, bus); err != nil {
+		return nil, nil, err
+	}
+	err = p.untilNATS(ctx, func(ctx context.Context) (err error) {
+		queue, err = nats.OpenRetryQueue(ctx, bus.JS, nats.RetryQueueConfig{
+			Stream: cfg.StreamName, Consumer: cfg.ConsumerName, Replicas: cfg.JetStream.Replicas,
+			AckWait: time.Duration(cfg.JetStream.AckWaitSecs) * time.Second, MaxDeliver: cfg.JetStream.MaxDeliver, Log: p.log,
+		})
+		return err
+	})
+	return queue, dead, err
+}
+
+func (p *Pipeline) openDead(ctx context.Context, bus *bus) (dead *nats.DeadLetters, err error) {
+	cfg := p.plan.cfg.Transport.NATS
+	err = p.untilNATS(ctx, func(ctx context.Context) (err error) {
+		dead, err = nats.OpenDeadLetters(ctx, bus.JS, nats.DeadLettersConfig{Stream: cfg.StreamName, Consumer: cfg.ConsumerName, Replicas: cfg.JetStream.Replicas})
+		return err
+	})
+	return dead, err
 }

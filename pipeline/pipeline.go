@@ -74,6 +74,10 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		return p.withAdmin(ctx, func(ctx context.Context) error {
 			return p.withResults(func() error { return p.runNATS(ctx) })
 		})
+	case "redis":
+		return p.withAdmin(ctx, func(ctx context.Context) error {
+			return p.withResults(func() error { return p.runStreams(ctx) })
+		})
 	default:
 		return fmt.Errorf("run transport %q: it has no long-running form (in_memory needs --input FILE)", name)
 	}

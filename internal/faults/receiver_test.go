@@ -170,7 +170,7 @@ func read(h *http.Request, body []byte) *request {
 		change: change{fields[0].String() + "/" + fields[1].String(), fields[2].Int()},
 		tx:     fields[3].String(), rolledBack: fields[4].Bool(),
 		source: fields[5].String(), instance: h.URL.Query().Get("instance"),
-		at:       time.Now(),
+		at: time.Now(),
 	}
 }
 

@@ -68,15 +68,15 @@ func capture(ctx context.Context, pool *pgxpool.Pool) error {
 // settings are what the configuration files of the scenarios differ in.
 type settings struct {
 	transport string // lines of [transport], and tables below it; default: postgres
-	url      string // default: the world's
-	instance string // shows in the receiver's requests
-	start    string // start_from
-	shutdown string // shutdown_timeout
-	timeout  int    // timeout_ms
-	retry    string // lines of [observers.retry]
-	onRetry  string // default: overtake
-	redis    string // address of the Redis that deduplicates; "": nothing does
-	team     string // middleware; "": none
+	url       string // default: the world's
+	instance  string // shows in the receiver's requests
+	start     string // start_from
+	shutdown  string // shutdown_timeout
+	timeout   int    // timeout_ms
+	retry     string // lines of [observers.retry]
+	onRetry   string // default: overtake
+	redis     string // address of the Redis that deduplicates; "": nothing does
+	team      string // middleware; "": none
 }
 
 const configuration = `

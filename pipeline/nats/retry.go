@@ -191,7 +191,7 @@ func (q *RetryQueue) store(ctx context.Context, e *parkedEntry) error {
 }
 
 // address gives the message of e its subject, and what the server needs to give it the other one when it is due.
-func (q *RetryQueue) address(msg *natsgo.Msg, e *entry) {
+func (q *RetryQueue) address(msg *natsgo.Msg, e *parkedEntry) {
 	msg.Subject = q.subjects.due(e.key())
 	if time.Until(e.Due) > 0 {
 		msg.Header.Set("Nats-Schedule", "@at "+e.Due.UTC().Format(time.RFC3339Nano))
