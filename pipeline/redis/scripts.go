@@ -55,21 +55,21 @@ func (s *scripts) send(steps []step) []batch.Answer[int] {
 }
 
 // way is one of the ways to send a step; each leaves some to the next.
-type way func(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd
+type way func(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd
 
-func quickly(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd {
+func quickly(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd {
 	if s.quick == nil {
-		return bySum(s, ctx, p)
+		return bySum(ctx, s, p)
 	}
 	return p.Do(ctx, s.quick...)
 }
 
-func bySum(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd {
+func bySum(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd {
 	return s.script.EvalSha(ctx, p, []string{s.key}, s.args...)
 }
 
 // inFull is for a server that has started anew and knows no script.
-func inFull(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd {
+func inFull(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd {
 	return s.script.Eval(ctx, p, []string{s.key}, s.args...)
 }
 
@@ -78,7 +78,7 @@ func (s *scripts) pipeline(ctx context.Context, steps []step, picked []int, answ
 	p := s.client.Pipeline()
 	cmds := make([]*redis.Cmd, len(picked))
 	for i, n := range picked {
-		cmds[i] = send(steps[n], ctx, p)
+		cmds[i] = send(ctx, steps[n], p)
 	}
 	_, _ = p.Exec(ctx) // it returns the first error of cmds
 	for i, n := range picked {
