@@ -51,13 +51,9 @@ end
 redis.call('SET', KEYS[1], held, 'PX', ARGV[3])
 return 0`)
 
-// Claim implements middleware.DedupStore. Most keys are new, and SET tells that for less than a script costs.
+// Claim implements middleware.DedupStore.
 func (d *Dedup) Claim(ctx context.Context, key middleware.DedupKey, owner string, lease time.Duration) (middleware.ClaimResult, error) {
-	name, held, millis := key.String(), "held:"+strconv.Itoa(key.Generation)+":"+owner, lease.Milliseconds()
-	n, err := d.send(ctx, "claim", step{
-		script: claim, key: name, args: []any{strconv.Itoa(key.Generation), owner, millis},
-		quick: []any{"set", name, held, "px", millis, "nx"},
-	})
+	n, err := d.run(ctx, "claim", claim, key, owner, lease.Milliseconds())
 	return middleware.ClaimResult(n), err
 }
 
@@ -103,13 +99,9 @@ func (d *Dedup) Release(ctx context.Context, key middleware.DedupKey, owner stri
 	return err
 }
 
+// run sends one step. Its errors name no key.
 func (d *Dedup) run(ctx context.Context, what string, script *redis.Script, key middleware.DedupKey, owner string, args ...any) (int, error) {
-	return d.send(ctx, what, step{script: script, key: key.String(), args: append([]any{strconv.Itoa(key.Generation), owner}, args...)})
-}
-
-// send sends one step. Its errors name no key.
-func (d *Dedup) send(ctx context.Context, what string, s step) (int, error) {
-	n, err := d.scripts.run(ctx, s)
+	n, err := d.scripts.run(ctx, script, key.String(), append([]any{strconv.Itoa(key.Generation), owner}, args...)...)
 	if err != nil {
 		return 0, fmt.Errorf("%s delivery in Redis: %w", what, err)
 	}

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,8 +17,6 @@ type step struct {
 	script *redis.Script
 	key    string
 	args   []any
-	// quick is a plain command that is tried before: where it writes, the script would have returned 0. Nil: there is none.
-	quick []any
 }
 
 // scripts runs steps of concurrent callers in one pipeline.
@@ -36,62 +33,40 @@ func newScripts(client redis.UniversalClient, timeout time.Duration) *scripts {
 }
 
 // run returns the number that the script returns.
-func (s *scripts) run(ctx context.Context, one step) (int, error) { return s.batcher.Do(ctx, one) }
+func (s *scripts) run(ctx context.Context, script *redis.Script, key string, args ...any) (int, error) {
+	return s.batcher.Do(ctx, step{script, key, args})
+}
 
 func (s *scripts) send(steps []step) []batch.Answer[int] {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
 	answers := make([]batch.Answer[int], len(steps))
-	left := make([]int, len(steps))
-	for i := range left {
-		left[i] = i
+	all := make([]int, len(steps))
+	for i := range all {
+		all[i] = i
 	}
-	for _, way := range []way{quickly, bySum, inFull} {
-		if left = s.pipeline(ctx, steps, left, answers, way); len(left) == 0 {
-			break
-		}
+	unknown := s.pipeline(ctx, steps, all, answers, (*redis.Script).EvalSha)
+	if len(unknown) > 0 { // the server has started anew
+		s.pipeline(ctx, steps, unknown, answers, (*redis.Script).Eval)
 	}
 	return answers
 }
 
-// way is one of the ways to send a step; each leaves some to the next.
-type way func(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd
+type evaluate func(s *redis.Script, ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-func quickly(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd {
-	if s.quick == nil {
-		return bySum(s, ctx, p)
-	}
-	return p.Do(ctx, s.quick...)
-}
-
-func bySum(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd {
-	return s.script.EvalSha(ctx, p, []string{s.key}, s.args...)
-}
-
-// inFull is for a server that has started anew and knows no script.
-func inFull(s step, ctx context.Context, p redis.Pipeliner) *redis.Cmd {
-	return s.script.Eval(ctx, p, []string{s.key}, s.args...)
-}
-
-// pipeline sends the picked steps and returns those that are still to be answered.
-func (s *scripts) pipeline(ctx context.Context, steps []step, picked []int, answers []batch.Answer[int], send way) (left []int) {
+// pipeline runs the picked steps and returns those whose script the server does not know.
+func (s *scripts) pipeline(ctx context.Context, steps []step, picked []int, answers []batch.Answer[int], eval evaluate) (unknown []int) {
 	p := s.client.Pipeline()
 	cmds := make([]*redis.Cmd, len(picked))
 	for i, n := range picked {
-		cmds[i] = send(steps[n], ctx, p)
+		cmds[i] = eval(steps[n].script, ctx, p, []string{steps[n].key}, steps[n].args...)
 	}
 	_, _ = p.Exec(ctx) // it returns the first error of cmds
 	for i, n := range picked {
-		a := &answers[n]
-		switch value, err := cmds[i].Result(); {
-		case errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, "NOSCRIPT"):
-			a.Err = err
-			left = append(left, n)
-		case value == "OK": // of a quick one
-			a.Value, a.Err = 0, nil
-		default:
-			a.Value, a.Err = cmds[i].Int()
+		answers[n].Value, answers[n].Err = cmds[i].Int()
+		if redis.HasErrorPrefix(answers[n].Err, "NOSCRIPT") {
+			unknown = append(unknown, n)
 		}
 	}
-	return left
+	return unknown
 }
