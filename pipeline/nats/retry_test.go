@@ -196,6 +196,37 @@ func TestADeliveryThatEndsTheProcessEachTimeStartsThreeTimes(t *testing.T) {
 	require.Equal(t, []string{killer.Event.ID, "poison"}, []string{list[0].EventID, list[0].ErrorClass})
 }
 
+func TestSuspectsRunOneAtATime(t *testing.T) {
+	t.Parallel()
+	js := connect(t, natsenv.JetStream(t))
+	q := openQueue(t, js, time.Second)
+	const n = 3
+	for i := range n {
+		require.NoError(t, q.Park(t.Context(), retrytest.Delivery(strconv.Itoa(i), "o", "a"), time.Now()))
+	}
+	require.Len(t, retrytest.Fetch(t, q, 10), n)
+	abandon(q)
+	q = openQueue(t, js, time.Second)
+	for range n {
+		items := retrytest.Fetch(t, q, 10)
+		require.Len(t, items, 1)
+		retrytest.FetchNothing(t, q, 100*time.Millisecond)
+		require.NoError(t, q.Ack(t.Context(), items))
+	}
+}
+
+func TestWhatIsDueBeforeItsTurnIsNotHandedOut(t *testing.T) {
+	t.Parallel()
+	q := openQueue(t, connect(t, natsenv.JetStream(t)), 30*time.Second)
+	list := retrytest.Lane("a", 2)
+	require.NoError(t, q.Spill(t.Context(), list))
+	items := retrytest.Fetch(t, q, 10)
+	require.NoError(t, q.store(t.Context(), newEntry(list[1].Delivery, time.Now())), "woken by a worker that took it for the first")
+	retrytest.FetchNothing(t, q, 100*time.Millisecond)
+	require.NoError(t, q.Ack(t.Context(), items))
+	require.Equal(t, list[1].Delivery.Event.ID, retrytest.FetchAndAck(t, q).Event.ID)
+}
+
 // TestALaneGoesOnAfterACrashAtAnyStep stops a worker between two of its writes.
 func TestALaneGoesOnAfterACrashAtAnyStep(t *testing.T) {
 	t.Parallel()
