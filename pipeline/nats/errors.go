@@ -86,8 +86,7 @@ func IsFatal(err error) bool {
 
 // codeOf returns the code with which the server refused, 0 when it did not.
 func codeOf(err error) jetstream.ErrorCode {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.ErrorCode
 	}
 	var js jetstream.JetStreamError
