@@ -19,7 +19,7 @@ func TestDeduplicationNeedsAStore(t *testing.T) {
 		"a stream beside a Redis":    {"dedup.good.toml", "nats", ""},
 		"Postgres has one":           {"dedup-own.good.toml", "postgres", ""},
 		"a process has one":          {"dedup-own.good.toml", "in_memory", ""},
-		"where nothing deduplicates": {"original.good.toml", "nats", ""},
+		"where nothing deduplicates": {"idle.good.toml", "nats", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := Load(filepath.Join("testdata", test.file), Options{})
