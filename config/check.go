@@ -31,6 +31,7 @@ func (d *decoder) check() {
 	d.checkMiddleware("pipeline.middleware", d.cfg.Pipeline.Middleware)
 	d.checkIdle()
 	d.checkCaching()
+	d.checkDedup()
 	for i := range d.cfg.Observers {
 		d.checkObserver(&d.cfg.Observers[i], at("observers", i))
 	}
