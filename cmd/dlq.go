@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
@@ -14,6 +15,7 @@ import (
 	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/redis"
 )
 
 func (p *program) dlqCommand() *cobra.Command {
@@ -35,6 +37,12 @@ func (p *program) withDeadLetters(cmd *cobra.Command, work func(context.Context,
 				return err
 			}
 			return work(ctx, letters, cfg)
+		})
+	}
+	if cfg.Transport.Transport == "redis" {
+		return onRedis(cmd.Context(), cfg, func(ctx context.Context, client goredis.UniversalClient) error {
+			t := cfg.Transport.Redis
+			return work(ctx, &redis.DeadLetters{Client: client, Stream: t.Stream, Group: t.ConsumerGroup}, cfg)
 		})
 	}
 	return p.onDatabase(cmd.Context(), cfg, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/fraiseql/observer/config"
@@ -87,6 +88,11 @@ func (p *program) emitTo(ctx context.Context, cfg *config.Config, source *eventS
 	case "nats":
 		err = onNATS(ctx, cfg, func(ctx context.Context, conn *natsconn.Conn, _ jetstream.JetStream) error {
 			ids, err = publishToNATS(ctx, conn, cfg.Transport.NATS, source)
+			return err
+		})
+	case "redis":
+		err = onRedis(ctx, cfg, func(ctx context.Context, client goredis.UniversalClient) error {
+			ids, err = publishToRedis(ctx, client, cfg.Transport.Redis.Stream, source)
 			return err
 		})
 	default:
