@@ -22,6 +22,9 @@ import (
 // childEnv makes the test binary the program under test.
 const childEnv = "OBSERVER_FAULTS_CHILD"
 
+// childReads is its value where the program itself reads standard input, and ends by that.
+const childReads = "reads"
+
 func TestMain(m *testing.M) {
 	if file := os.Getenv(natsEnv); file != "" {
 		os.Exit(runNATS(file))
@@ -52,10 +55,12 @@ var beside = pick(3, 2)
 
 // child is the program with a middleware that no real one has, and may end at a step. It ends when its parent does.
 func child() int {
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	}()
+	if os.Getenv(childEnv) != childReads {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}()
+	}
 	dieAtStep()
 	return cmd.Main(cmd.WithMiddleware("deadly", deadly), cmd.WithMiddleware("steps", aroundAction))
 }
