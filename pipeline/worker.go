@@ -37,6 +37,8 @@ func (p *Pipeline) work(ctx context.Context, bus *bus) error {
 		return err
 	}
 	defer dedup.close()
+	working := "working"
+	p.worker.Store(&working)
 	if !p.plan.cfg.Transport.RunBridge {
 		p.health.Become("worker")
 	}
@@ -44,7 +46,7 @@ func (p *Pipeline) work(ctx context.Context, bus *bus) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var beside sync.WaitGroup
-	beside.Go(func() { p.report(running, bus.figures(queue, dead)) })
+	beside.Go(func() { p.report(running, &p.stats.events, bus.figures(queue, dead)) })
 	beside.Go(func() { p.watchDeadLetters(running, dead.Waiting) })
 	err = p.serve(ctx, wiring{
 		sources:    []source{{nats.AllTopics, events}, {"retries", parked}},
@@ -92,6 +94,8 @@ func (b *bus) figures(queue *nats.RetryQueue, dead *nats.DeadLetters) func(conte
 		f.dead = int64(letters)
 		var parkedErr error
 		f.parked, f.parkedAge, parkedErr = queue.Waiting(ctx)
-		return f, errors.Join(err, letterErr, parkedErr)
+		lag, lagErr := b.Lag(ctx)
+		f.consumer = &lag
+		return f, errors.Join(err, letterErr, parkedErr, lagErr)
 	}
 }
