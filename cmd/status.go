@@ -100,17 +100,9 @@ func (p *program) watchStatus(ctx context.Context, ask *statusClient, every time
 			return nil
 		case err != nil && first:
 			return err
-		case err != nil:
-			p.beginBlock(first, asJSON)
-			p.showError(err)
-		case asJSON:
-			err = json.NewEncoder(p.out).Encode(status)
-		default:
-			p.beginBlock(first, asJSON)
-			err = p.printStatus(status)
 		}
-		if out, ok := p.out.(*output); ok && out.err != nil {
-			return out.err
+		if err := p.showNext(status, err, first, asJSON); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -120,15 +112,32 @@ func (p *program) watchStatus(ctx context.Context, ask *statusClient, every time
 	}
 }
 
-// beginBlock separates a status from the one before.
-func (p *program) beginBlock(first, asJSON bool) {
-	switch {
-	case asJSON:
-	case p.redraws():
-		fmt.Fprint(p.out, clearScreen)
-	case !first:
-		fmt.Fprintln(p.out)
+// showNext shows one look, or why there was nothing to see.
+func (p *program) showNext(status *pipeline.Status, failed error, first, asJSON bool) error {
+	if asJSON && failed == nil {
+		return json.NewEncoder(p.out).Encode(status)
 	}
+	if !asJSON {
+		if err := p.beginBlock(first); err != nil {
+			return err
+		}
+	}
+	if failed != nil {
+		p.showError(failed)
+		return nil
+	}
+	return p.printStatus(status)
+}
+
+// beginBlock separates a status from the one before.
+func (p *program) beginBlock(first bool) (err error) {
+	switch {
+	case p.redraws():
+		_, err = fmt.Fprint(p.out, clearScreen)
+	case !first:
+		_, err = fmt.Fprintln(p.out)
+	}
+	return err
 }
 
 // redraws reports whether the data goes to a terminal.

@@ -8,6 +8,9 @@ import (
 	"github.com/fraiseql/observer/pipeline"
 )
 
+// staleAfter is older than figures become while servers answer.
+const staleAfter = 15 * time.Second
+
 // statusRows are the lines about the process itself.
 func statusRows(s *pipeline.Status) [][]string {
 	ready := "ready"
@@ -46,7 +49,12 @@ func bridgeRows(b *pipeline.BridgeStatus) [][]string {
 
 // workRows are what waits for the observers, and what became of it.
 func workRows(s *pipeline.Status) (rows [][]string) {
-	add := func(name, format string, args ...any) { rows = append(rows, []string{name, fmt.Sprintf(format, args...)}) }
+	add := func(name, format string, args ...any) {
+		rows = append(rows, []string{name, fmt.Sprintf(format, args...)})
+	}
+	if age := measuredAge(s); age > staleAfter {
+		add("measured", "%s ago: the servers have not answered since", age.Round(time.Second))
+	}
 	if s.Source != nil {
 		add("backlog", "%s", backlog(s.Source))
 	}
@@ -69,6 +77,14 @@ func workRows(s *pipeline.Status) (rows [][]string) {
 		add("cache", "%d hits, %d misses (%.0f%% hits)", c.Hits, c.Misses, 100*c.HitRate)
 	}
 	return rows
+}
+
+// measuredAge is by the clock of the process.
+func measuredAge(s *pipeline.Status) time.Duration {
+	if s.MeasuredAt == nil {
+		return 0
+	}
+	return s.StartedAt.Add(time.Duration(s.UptimeSeconds * float64(time.Second))).Sub(*s.MeasuredAt)
 }
 
 func observerRows(observers []pipeline.ObserverStatus) [][]string {
