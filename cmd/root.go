@@ -68,8 +68,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(run.Flags())
 	root.AddCommand(run, p.migrateCommand(), p.captureCommand(), p.checkpointCommand(), p.emitCommand(), p.evalCommand(),
 		p.dlqCommand(), p.versionCommand(), p.schemaCommand(),
-		p.explainCommand(),
-		later("status", "ask the admin address: /readyz and /metrics"))
+		p.explainCommand(), p.statusCommand())
 	root.SetIn(p.in)
 	root.SetOut(p.out)
 	root.SetErr(p.err)
@@ -133,13 +132,6 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short}
 	g.AddCommand(commands...)
 	return needSubcommand(g)
-}
-
-// later stands for a command that this version does not have.
-func later(name, instead string) *cobra.Command {
-	return &cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(*cobra.Command, []string) error {
-		return usagef("%s is not in this version: %s", name, instead)
-	}}
 }
 
 // completeChoices makes the words of a flag complete in shells.

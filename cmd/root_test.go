@@ -35,7 +35,9 @@ func TestMistakesOnTheCommandLineExitWithTwo(t *testing.T) {
 		says []string
 	}{
 		"a misspelt command":               {[]string{"migrat"}, []string{`unknown command "migrat"`, "migrate"}},
-		"another one, with its help":       {[]string{"status", "--help"}, []string{"status is not in this version", "/readyz"}},
+		"an interval without watching":     {[]string{"status", "--interval", "5s"}, []string{"--interval belongs to --watch"}},
+		"an interval too short":            {[]string{"status", "--watch", "--interval", "1ms"}, []string{"--interval 1ms", "100ms"}},
+		"the status of what does not run":  {[]string{"status", "--config", memory}, []string{"in_memory", "no process to ask"}},
 		"a misspelt subcommand":            {[]string{"dlq", "lst"}, []string{`no subcommand "lst"`, "did you mean list?"}},
 		"an unknown subcommand":            {[]string{"capture", "explode"}, []string{"add, list, remove"}},
 		"a group alone":                    {[]string{"checkpoint"}, []string{"list, remove, set"}},
@@ -125,7 +127,7 @@ func withoutNumbers(s string) string {
 func TestTheProgramAlonePrintsItsHelp(t *testing.T) {
 	t.Parallel()
 	out := succeeds(t)
-	for _, name := range []string{"run", "migrate", "capture", "checkpoint", "emit", "eval", "dlq", "version", "completion", "schema"} {
+	for _, name := range []string{"run", "migrate", "capture", "checkpoint", "emit", "eval", "dlq", "status", "version", "completion", "schema"} {
 		require.Regexp(t, `(?m)^  `+name+` `, out)
 	}
 }

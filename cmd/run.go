@@ -66,7 +66,7 @@ func (p *program) run(cmd *cobra.Command, flags *runFlags) error {
 		return err
 	}
 	defer stopTracing()
-	pipe, err := pipeline.New(pipeline.Options{Plan: c.plan, Middleware: p.middleware, Tracer: tracer, Log: c.log})
+	pipe, err := pipeline.New(pipeline.Options{Plan: c.plan, Middleware: p.middleware, Tracer: tracer, Version: buildInfo().Version, Log: c.log})
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,9 @@ func (e *Endpoint) Name() string { return e.name }
 // Down reports whether no attempt would be let through now.
 func (e *Endpoint) Down() bool { return e.breaker.State() == gobreaker.StateOpen }
 
+// State tells how its breaker stands: closed, open, or half-open until an attempt tells whether it works.
+func (e *Endpoint) State() string { return e.breaker.State().String() }
+
 func (e *Endpoint) refuse() error {
 	return event.Defer(fmt.Errorf("%s fails again and again: it is asked every %s whether it works", e.name, endpointPause), endpointPause)
 }

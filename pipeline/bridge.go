@@ -78,9 +78,9 @@ func (p *Pipeline) relay(ctx context.Context, pool *pgxpool.Pool, cfg postgres.C
 		postgres.RunRetention(ctx, postgres.RetentionConfig{DB: pool, Days: cfg.RetentionDays, Held: lease.Held, Log: p.log})
 	})
 	beside.Go(func() {
-		p.report(ctx, func(context.Context) (figures, error) {
+		p.report(ctx, &p.stats.bridge, func(context.Context) (figures, error) {
 			s := reader.Stats()
-			return figures{backlog: s.Backlog, age: s.OldestAge}, nil
+			return figures{backlog: s.Backlog, age: s.OldestAge, stream: confirm.reached()}, nil
 		})
 	})
 	beside.Go(func() {
@@ -117,9 +117,13 @@ type confirmer struct {
 	next  *postgres.Position  // the position that is to be confirmed
 	upTo  uint64              // once everything up to this sequence has left the stream
 
-	mu  sync.Mutex // guards err
-	err error
+	mu    sync.Mutex // guards what follows
+	err   error
+	marks *streamMarks // nil before the first look
 }
+
+// streamMarks are sequences of the stream: up to which it is filled, and up to which everything is settled.
+type streamMarks struct{ published, confirmed uint64 }
 
 // begin looks, before anything is published, whether the stream still holds what an earlier bridge put into it.
 func (c *confirmer) begin(ctx context.Context) error {
@@ -177,6 +181,7 @@ func (c *confirmer) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.mark(now, first)
 	known := postgres.StreamMark{Created: c.known.Created, Sequence: max(c.known.Sequence, put)}
 	if known.Lost(now) {
 		return c.refill(ctx, known, now)
@@ -232,6 +237,19 @@ func (c *confirmer) refill(ctx context.Context, known, now postgres.StreamMark) 
 	c.relay.Forget()
 	c.known, c.next = now, nil
 	return nil
+}
+
+func (c *confirmer) mark(now postgres.StreamMark, first uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.marks = &streamMarks{now.Sequence, max(first, 1) - 1}
+}
+
+// reached returns what the last look saw, nil before the first.
+func (c *confirmer) reached() *streamMarks {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.marks
 }
 
 func (c *confirmer) note(err error) {

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/dispatch"
@@ -54,6 +56,15 @@ func (p *Pipeline) endpointOf(observer, name string) (string, func() bool) {
 		}
 	}
 	return dispatch.Topic(observer, name), nil
+}
+
+// endpointStatus lists the endpoints by name.
+func (p *Pipeline) endpointStatus() []EndpointStatus {
+	list := make([]EndpointStatus, 0, len(p.endpoints))
+	for _, name := range slices.Sorted(maps.Keys(p.endpoints)) {
+		list = append(list, EndpointStatus{name, p.endpoints[name].State()})
+	}
+	return list
 }
 
 func (p *Pipeline) countSpilled(spill func(context.Context, []dispatch.Spilled) error) func(context.Context, []dispatch.Spilled) error {

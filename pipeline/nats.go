@@ -157,7 +157,7 @@ func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
 		p.health.Become("worker")
 	}
 	p.log.Info("working", slog.String("stream", bus.cfg.StreamName), slog.String("consumer", bus.cfg.ConsumerName))
-	return p.work(ctx, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead})
+	return p.work(ctx, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead, lag: bus.Lag})
 }
 
 // openParked opens the retry queue and the dead letters.

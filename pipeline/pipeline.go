@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,7 @@ type Options struct {
 	// Middleware holds the team's own, by the name that the file uses.
 	Middleware map[string]message.HandlerMiddleware
 	Tracer     trace.Tracer // nil: tracing is off
+	Version    string       // of the program, for the status
 	Log        *slog.Logger
 }
 
@@ -33,6 +35,8 @@ type Pipeline struct {
 	middleware map[string]message.HandlerMiddleware
 	tracer     trace.Tracer
 	log        *slog.Logger
+	version    string
+	started    time.Time
 	metrics    *metrics.Metrics
 	registry   *prometheus.Registry
 	health     *admin.Health
@@ -44,6 +48,7 @@ type Pipeline struct {
 
 	delivered, matched, deadLetters atomic.Int64
 	dispatcher                      atomic.Pointer[dispatch.Dispatcher] // of this term of leadership or the last
+	turn, worker                    atomic.Pointer[string]              // what Role.State tells; nil while starting
 }
 
 // New returns a Pipeline. It uses no network.
@@ -53,7 +58,7 @@ func New(opts Options) (*Pipeline, error) {
 	}
 	registry := prometheus.NewRegistry()
 	p := &Pipeline{
-		plan: opts.Plan, middleware: opts.Middleware, tracer: opts.Tracer, log: opts.Log,
+		plan: opts.Plan, middleware: opts.Middleware, tracer: opts.Tracer, log: opts.Log, version: opts.Version, started: time.Now(),
 		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
 		cache: metrics.NewCache(registry), redis: outage.New(opts.Log, "redis fails, working without it", "redis works"),
 	}
@@ -89,7 +94,10 @@ func (p *Pipeline) withAdmin(ctx context.Context, run func(context.Context) erro
 	if cfg.Listen == "" {
 		return run(ctx)
 	}
-	server, err := admin.Listen(admin.Config{Address: cfg.Listen, TokenEnv: cfg.TokenEnv, Gatherer: gatherer{p}, Health: p.health, Log: p.log})
+	server, err := admin.Listen(admin.Config{
+		Address: cfg.Listen, TokenEnv: cfg.TokenEnv, Gatherer: gatherer{p}, Health: p.health, Log: p.log,
+		Status: func() any { return p.Status() },
+	})
 	if err != nil {
 		return err
 	}

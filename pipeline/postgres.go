@@ -136,13 +136,13 @@ func (p *Pipeline) installWake(ctx context.Context, pool *pgxpool.Pool, cfg post
 func (p *Pipeline) takeTurn(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config, term func(context.Context, *postgres.Lease) error) error {
 	lease, err := postgres.Acquire(ctx, postgres.LeaseConfig{
 		Pool: pool, Config: cfg, Name: cfg.ListenerName, StartFrom: cfg.StartFrom, Log: p.log,
-		Standby: func() { p.health.Become("standby") },
+		Standby: func() { p.become("standby") },
 	})
 	if err != nil {
 		return err
 	}
 	p.log.Info("leading", slog.String("listener", cfg.ListenerName), slog.Int64("generation", lease.Generation()))
-	p.health.Become("leader")
+	p.become("leader")
 	p.metrics.Leader.Set(1)
 	err = term(ctx, lease)
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
@@ -151,11 +151,17 @@ func (p *Pipeline) takeTurn(ctx context.Context, pool *pgxpool.Pool, cfg postgre
 		p.log.Warn("lease not released, it expires by itself", slog.Any("error", releaseErr))
 	}
 	if errors.Is(err, postgres.ErrDeposed) {
-		p.health.Become("standby")
+		p.become("standby")
 		p.log.Warn("another process took over, standing by", slog.String("listener", cfg.ListenerName))
 		return nil
 	}
 	return err
+}
+
+// become says whether this process leads or stands by.
+func (p *Pipeline) become(state string) {
+	p.turn.Store(&state)
+	p.health.Become(state)
 }
 
 // lead runs one term of leadership.
@@ -187,7 +193,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	}
 	var beside sync.WaitGroup
 	beside.Go(func() { postgres.RunDedupCleanup(ctx, pool, p.log) }) // also of what was left before deduplication was turned off
-	beside.Go(func() { p.report(ctx, figuresOf(reader, queue, dead)) })
+	beside.Go(func() { p.report(ctx, &p.stats.events, figuresOf(reader, queue, dead)) })
 	beside.Go(func() { p.watchDeadLetters(ctx, dead.Waiting) })
 	beside.Go(func() { p.watchReading(ctx, reader, lease) })
 	beside.Go(func() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fraiseql/observer/middleware"
+	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
@@ -19,6 +20,7 @@ type carrier struct {
 	queue  parkedQueue
 	dead   deadLetters
 	ahead  func(context.Context) (n int64, age time.Duration, err error) // what is published and not settled
+	lag    func(context.Context) (nats.Lag, error)                       // of its consumer; nil: there is none to ask
 	dedup  func() (store middleware.DedupStore, end func())              // its own store; nil: it has none, and the file names a Redis
 }
 
@@ -49,10 +51,12 @@ func (p *Pipeline) work(ctx context.Context, c carrier) error {
 		return err
 	}
 	defer dedup.close()
+	working := "working"
+	p.worker.Store(&working)
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var beside sync.WaitGroup
-	beside.Go(func() { p.report(running, c.figures) })
+	beside.Go(func() { p.report(running, &p.stats.events, c.figures) })
 	beside.Go(func() { p.watchDeadLetters(running, c.dead.Waiting) })
 	err = p.serve(ctx, wiring{sources: []source{{"*", events}, {"retries", parked}}, retryQueue: c.queue, deadLetters: c.dead, dedup: dedup})
 	cancel()
@@ -66,7 +70,12 @@ func (c carrier) figures(ctx context.Context) (f figures, err error) {
 	f.backlog, f.age = backlog, age
 	letters, _, letterErr := c.dead.Waiting(ctx)
 	f.dead = int64(letters)
-	var parkedErr error
+	var parkedErr, lagErr error
 	f.parked, f.parkedAge, parkedErr = c.queue.Waiting(ctx)
-	return f, errors.Join(err, letterErr, parkedErr)
+	if c.lag != nil {
+		var lag nats.Lag
+		lag, lagErr = c.lag(ctx)
+		f.consumer = &lag
+	}
+	return f, errors.Join(err, letterErr, parkedErr, lagErr)
 }

@@ -1,4 +1,4 @@
-// Package admin serves the admin address: /healthz, /readyz and /metrics.
+// Package admin serves the admin address: /healthz, /readyz, /metrics and /status.
 package admin
 
 import (
@@ -20,9 +20,10 @@ import (
 // Config describes a [Server].
 type Config struct {
 	Address  string
-	TokenEnv string // environment variable with the token that /metrics asks for; "" asks for none
+	TokenEnv string // environment variable with the token that /metrics and /status ask for; "" asks for none
 	Gatherer prometheus.Gatherer
 	Health   *Health
+	Status   func() any // what /status answers, as JSON
 	Log      *slog.Logger
 }
 
@@ -74,6 +75,9 @@ func routes(cfg Config) http.Handler {
 		token = os.Getenv(cfg.TokenEnv)
 	}
 	mux.Handle("GET /metrics", guarded(token, promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{})))
+	mux.Handle("GET /status", guarded(token, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, cfg.Status())
+	})))
 	return mux
 }
 

@@ -18,7 +18,10 @@ import (
 func listen(t *testing.T, tokenEnv string) (*admin.Health, func(path, token string) (int, string)) {
 	t.Helper()
 	health := admin.NewHealth()
-	s, err := admin.Listen(admin.Config{Address: "127.0.0.1:0", TokenEnv: tokenEnv, Gatherer: prometheus.NewRegistry(), Health: health, Log: slog.New(slog.DiscardHandler)})
+	s, err := admin.Listen(admin.Config{
+		Address: "127.0.0.1:0", TokenEnv: tokenEnv, Gatherer: prometheus.NewRegistry(), Health: health, Log: slog.New(slog.DiscardHandler),
+		Status: func() any { return map[string]string{"transport": "postgres"} },
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return health, func(path, token string) (int, string) {
@@ -121,6 +124,9 @@ func TestOnlyHealthNeedsNoToken(t *testing.T) {
 		"metrics without a token": {"/metrics", "", http.StatusUnauthorized},
 		"metrics with another":    {"/metrics", "guess", http.StatusUnauthorized},
 		"metrics with the token":  {"/metrics", "s3cret", http.StatusOK},
+		"status without a token":  {"/status", "", http.StatusUnauthorized},
+		"status with another":     {"/status", "guess", http.StatusUnauthorized},
+		"status with the token":   {"/status", "s3cret", http.StatusOK},
 		"what does not exist":     {"/debug/pprof", "s3cret", http.StatusNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,6 +134,13 @@ func TestOnlyHealthNeedsNoToken(t *testing.T) {
 			require.Equal(t, tc.want, code)
 		})
 	}
+}
+
+func TestStatusAnswersWhatTheProcessTells(t *testing.T) {
+	_, get := listen(t, "")
+	code, body := get("/status", "")
+	require.Equal(t, http.StatusOK, code)
+	require.JSONEq(t, `{"transport": "postgres"}`, body)
 }
 
 func TestListenSaysWhatToDoWhenTheAddressIsTaken(t *testing.T) {

@@ -33,6 +33,9 @@ func (c *Cache) Look(hit bool) {
 // Hits is how many actions were skipped.
 func (c *Cache) Hits() int64 { return c.hits.Load() }
 
+// Misses is how many ran.
+func (c *Cache) Misses() int64 { return c.misses.Load() }
+
 // HitRate is the share of hits, 0 before the first look.
 func (c *Cache) HitRate() float64 {
 	hits, misses := c.hits.Load(), c.misses.Load()

@@ -33,5 +33,23 @@ func (t *Topology) State(ctx context.Context) (State, error) {
 	return s, nil
 }
 
+// Lag is how far the workers of a consumer are behind, all together.
+type Lag struct {
+	Stream, Consumer string
+	Pending          uint64 // not handed out yet
+	AckPending       int    // handed out and not settled
+}
+
+// Lag asks the server about the consumer of the configuration.
+func (t *Topology) Lag(ctx context.Context) (Lag, error) {
+	name := consumer(t.cfg.ConsumerName, AllTopics)
+	c, err := t.JS.Consumer(ctx, t.cfg.StreamName, name)
+	if err != nil {
+		return Lag{}, wrap("look at consumer "+name, err)
+	}
+	info := c.CachedInfo()
+	return Lag{t.cfg.StreamName, name, info.NumPending, info.NumAckPending}, nil
+}
+
 // Subject is where an event is published.
 func (t *Topology) Subject(e *event.Event) string { return t.cfg.subject(e.Entity, e.Type) }
