@@ -106,7 +106,10 @@ func TestTheTopologyWithNATSDeliversAsOneProcessAndAsSeveral(t *testing.T) {
 			if block > 0 {
 				require.Len(t, workers, 2)
 				require.NotContains(t, bridge.String(), "msg=working")
-				require.NotContains(t, workers[0].String()+workers[1].String(), "msg=leading")
+				for _, w := range workers {
+					c.admin = w.find(t, `admin address is open" address=(\S+)`)
+					require.Regexp(t, `^\{"status":"worker"\}`, c.run(t, `curl -s http://127.0.0.1:7077/readyz`))
+				}
 			}
 		})
 	}
