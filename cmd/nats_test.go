@@ -3,6 +3,7 @@ package cmd
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,7 +85,7 @@ func TestCommandsForTheDatabaseNameTheKeyWhereThereIsNone(t *testing.T) {
 		if strings.HasPrefix(name, "dlq") || name == "emit" { // theirs are on the bus
 			continue
 		}
-		r := observer(t, "", append(args[:len(args):len(args)], "--config", cfg)...)
+		r := observer(t, "", slices.Concat(args, []string{"--config", cfg})...)
 		require.Equal(t, exitUsage, r.code, "%s: %s", name, r.err)
 		require.Contains(t, r.err, "set transport.postgres.url, or DATABASE_URL, to postgres://", name)
 	}
@@ -143,7 +144,7 @@ func TestEmitSaysWhyNothingTakesTheEvent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := observer(t, "", append(emit[:len(emit):len(emit)], file(t, "observer.toml", test.cfg))...)
+			r := observer(t, "", slices.Concat(emit, []string{file(t, "observer.toml", test.cfg)})...)
 			require.Equal(t, test.code, r.code, r.err)
 			require.Contains(t, r.err, test.says)
 			require.Empty(t, r.out)
