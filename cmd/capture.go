@@ -90,6 +90,9 @@ func nextStep(cfg *config.Config, entity string) string {
 	if file == "" {
 		file = config.DefaultFile
 	}
+	if !cfg.Transport.RunExecutors { // a bridge: the observers are those of its workers
+		return "observer run --config " + file
+	}
 	for _, o := range cfg.Observers {
 		if o.Enabled && (o.Entity == entity || o.Entity == "*") {
 			return "observer run --config " + file

@@ -61,12 +61,17 @@ var (
 
 const runs = `RUST_LOG=info observer --config config.toml`
 
-// printed are the commands of the page, in its order.
-func printed(t *testing.T) (lines []string) {
+// printed are the commands of the page in its order: those for every topology, or those for NATS alone, which are its end.
+func printed(t *testing.T, nats bool) (lines []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/troubleshooting.md")
 	require.NoError(t, err)
-	for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
+	part, end, found := strings.Cut(string(text), "\n## NATS\n")
+	require.True(t, found)
+	if nats {
+		part = end
+	}
+	for _, block := range fence.FindAllStringSubmatch(part, -1) {
 		lines = append(lines, strings.Split(strings.TrimSpace(block[1]), "\n")...)
 	}
 	return lines
@@ -110,8 +115,17 @@ func (d *desk) run(t *testing.T, command string) string {
 // start runs the process until the test ends, and returns its log line by line once it leads.
 func (d *desk) start(t *testing.T) *transcript {
 	t.Helper()
-	cmd := shell(context.Background(), d.dir, "FRAISEQL_ADMIN_LISTEN=127.0.0.1:0 exec env "+runs)
-	cmd.Env = d.env
+	log := d.launch(t, runs)
+	log.find(t, `msg=leading`)
+	d.admin = log.find(t, `admin address is open" address=(\S+)`)
+	return log
+}
+
+// launch runs a command until the test ends.
+func (d *desk) launch(t *testing.T, command string) *transcript {
+	t.Helper()
+	cmd := shell(context.Background(), d.dir, "exec env "+command)
+	cmd.Env = append([]string{"FRAISEQL_ADMIN_LISTEN=127.0.0.1:0"}, d.env...)
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -126,8 +140,6 @@ func (d *desk) start(t *testing.T) *transcript {
 		<-read
 		require.NoError(t, cmd.Wait(), log.String())
 	})
-	log.find(t, `msg=leading`)
-	d.admin = log.find(t, `admin address is open" address=(\S+)`)
 	return log
 }
 
@@ -210,7 +222,7 @@ func TestTheTroubleshootingCommandsWorkAsPrinted(t *testing.T) {
 		}
 		return nil
 	})
-	for _, command := range printed(t) {
+	for _, command := range printed(t, false) {
 		says, known := looks[command]
 		if !known {
 			if says, known = changes[command]; !known {

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/nats"
@@ -27,7 +28,7 @@ const (
 
 // runBridge moves the change log to the stream whenever this process leads the bridge, and stands by while another does.
 func (p *Pipeline) runBridge(ctx context.Context, bus *bus) error {
-	cfg := p.bridgeConfig()
+	cfg := bridged(&p.plan.cfg.Transport)
 	p.health.Fail(postgresCheck, "no connection yet", postgresFix)
 	pool, err := p.prepare(ctx, cfg)
 	if err != nil {
@@ -40,9 +41,8 @@ func (p *Pipeline) runBridge(ctx context.Context, bus *bus) error {
 	}))
 }
 
-// bridgeConfig is how a bridge reads the log: under its own name, in its own pages.
-func (p *Pipeline) bridgeConfig() postgres.Config {
-	t := &p.plan.cfg.Transport
+// bridged is how a bridge reads the log: under its own name, in its own pages.
+func bridged(t *config.Transport) postgres.Config {
 	cfg := t.Postgres
 	cfg.ListenerName, cfg.BatchSize, cfg.PollIntervalSecs, cfg.NotifyChannel = t.Bridge.TransportName, t.Bridge.BatchSize, t.Bridge.PollIntervalSecs, t.Bridge.NotifyChannel
 	return cfg

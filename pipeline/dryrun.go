@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/fraiseql/observer/handlers"
+	"github.com/fraiseql/observer/internal/natsconn"
 	"github.com/fraiseql/observer/pipeline/dispatch"
+	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
@@ -51,20 +53,52 @@ func checkActions(ctx context.Context, plan *Plan) []Check {
 const checkTimeout = 10 * time.Second
 
 func checkTransport(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
-	if plan.cfg.Transport.Transport != "postgres" {
-		return []Check{{Name: "in_memory", Detail: "needs no service"}}
+	t := plan.cfg.Transport
+	switch t.Transport {
+	case "postgres":
+		return checkLog(ctx, plan, t.Postgres, log)
+	case "nats":
+		checks := checkNATS(ctx, t.NATS)
+		if t.RunBridge {
+			checks = append(checks, checkLog(ctx, plan, bridged(&t), log)...)
+		}
+		return checks
 	}
-	cfg := plan.cfg.Transport.Postgres
+	return []Check{{Name: "in_memory", Detail: "needs no service"}}
+}
+
+// checkLog checks what is needed of the database whose changes are read as cfg says.
+func checkLog(ctx context.Context, plan *Plan, cfg postgres.Config, log *slog.Logger) []Check {
 	pool, err := postgres.Connect(ctx, cfg, log)
 	if err != nil {
-		return []Check{{Name: "postgres", Err: err}}
+		return []Check{{Name: postgresCheck, Err: err}}
 	}
 	defer pool.Close()
-	checks := []Check{{Name: "postgres", Detail: "answers"}, checkSchema(ctx, pool, cfg)}
+	checks := []Check{{Name: postgresCheck, Detail: "answers"}, checkSchema(ctx, pool, cfg)}
 	if checks[1].Detail != schemaCurrent { // the others need it
 		return checks
 	}
 	return append(checks, checkPosition(ctx, pool, cfg), checkCaptures(ctx, pool, plan))
+}
+
+// checkNATS checks what is needed of the server that carries the events.
+func checkNATS(ctx context.Context, cfg nats.Config) (checks []Check) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	conn, err := natsconn.Open(ctx, cfg.Config)
+	if err == nil {
+		defer conn.Close()
+		if down := conn.Down(); down != nil {
+			err = fmt.Errorf("connect to NATS: %w: %s", down, natsFix)
+		}
+	}
+	if err != nil {
+		return []Check{{Name: natsCheck, Err: err}}
+	}
+	for _, f := range nats.Inspect(ctx, conn.Conn, conn, cfg) {
+		checks = append(checks, Check{Name: f.Name, Detail: f.Detail, Err: f.Err})
+	}
+	return checks
 }
 
 const schemaCurrent = "current"

@@ -47,8 +47,8 @@ actions = [{ type = "webhook", name = "tell", url = "http://%[1]s/all", body_tem
 `
 
 const sceneEvents = `{"id":"00000000-0000-0000-0000-000000000001","entity_type":"Order","entity_id":"1","event_type":"INSERT","data":{"n":1,"status":"new"}}
-{"id":"00000000-0000-0000-0000-000000000002","entity_type":"Order","entity_id":"1","event_type":"UPDATE","data":{"n":2,"status":"shipped"},"before":{"n":1,"status":"new"},"changes":{"status":{"old":"new","new":"shipped"}}}
-{"id":"00000000-0000-0000-0000-000000000003","entity_type":"Order","entity_id":"2","event_type":"UPDATE","data":{"n":3,"status":"new"},"before":{"n":2,"status":"new"},"changes":{"n":{"old":2,"new":3}}}
+{"id":"00000000-0000-0000-0000-000000000002","entity_type":"Order","entity_id":"1","event_type":"UPDATE","data":{"n":2,"status":"shipped"},"before":{"n":1,"status":"new"}}
+{"id":"00000000-0000-0000-0000-000000000003","entity_type":"Order","entity_id":"2","event_type":"UPDATE","data":{"n":3,"status":"new"},"before":{"n":2,"status":"new"}}
 {"id":"00000000-0000-0000-0000-000000000004","entity_type":"Invoice","entity_id":"7","data":{"n":12345678901234567890}}
 `
 

@@ -70,11 +70,8 @@ func told(link Conn, err error) error {
 }
 
 func (t *Topology) create(ctx context.Context) error {
-	if err := checkVersion(t.conn.ConnectedServerVersion()); err != nil {
+	if err := t.checkServer(); err != nil {
 		return err
-	}
-	if enabled, _ := t.conn.ConnectedServerJetStream(); !enabled && t.conn.IsConnected() {
-		return Diagnose(fmt.Errorf("%w: %w", ErrConflict, jetstream.ErrJetStreamNotEnabled))
 	}
 	if err := t.createStream(ctx); err != nil {
 		return wrap("stream "+t.cfg.StreamName, err)
@@ -90,6 +87,17 @@ func (t *Topology) create(ctx context.Context) error {
 	})
 	t.Starts = starts
 	return wrap("bucket "+t.cfg.StreamName+"_starts", err)
+}
+
+// checkServer looks at what the server said of itself when it was reached.
+func (t *Topology) checkServer() error {
+	if err := checkVersion(t.conn.ConnectedServerVersion()); err != nil {
+		return err
+	}
+	if enabled, _ := t.conn.ConnectedServerJetStream(); !enabled && t.conn.IsConnected() {
+		return Diagnose(fmt.Errorf("%w: %w", ErrConflict, jetstream.ErrJetStreamNotEnabled))
+	}
+	return nil
 }
 
 // groups are the consumers that must exist before anything is published.

@@ -108,6 +108,10 @@ func TestSetupSaysWhatToChange(t *testing.T) {
 			if test.change != nil {
 				test.change(&cfg)
 			}
+			if test.limits.JetStreamMaxStore == 0 { // of a limit one is told when it is hit
+				_, err := inspect(t, conn, cfg)
+				require.ErrorContains(t, err, test.want)
+			}
 			_, err := nats.Setup(t.Context(), conn, nil, cfg, 10)
 			require.ErrorContains(t, err, test.want)
 			require.True(t, nats.IsFatal(err), err)
@@ -125,6 +129,8 @@ func TestAServerWithoutJetStreamIsRefused(t *testing.T) {
 	_, err = nats.Setup(t.Context(), connect(t, s.ClientURL()), nil, config(), 10)
 	require.ErrorContains(t, err, "start nats-server with JetStream")
 	require.True(t, nats.IsFatal(err))
+	_, err = inspect(t, connect(t, s.ClientURL()), config())
+	require.ErrorContains(t, err, "start nats-server with JetStream")
 }
 
 func TestAMissingRightIsToldApartFromAServerThatIsAway(t *testing.T) {
