@@ -95,12 +95,15 @@ func (b *bench) bridgeMemory(ctx context.Context, bus *bus) (result, error) {
 // streamed runs the bridge once, which warms everything up, and returns a file with what it published.
 func (b *bench) streamed(ctx context.Context, bus *bus, db *database, after int64) (string, error) {
 	var text bytes.Buffer
-	_, err := b.bridgeOnce(ctx, bus, db, after, b.backlog, func(body []byte) {
+	run, err := b.bridgeOnce(ctx, bus, db, after, b.backlog, func(body []byte) {
 		text.Write(body)
 		text.WriteByte('\n')
 	})
 	if err != nil {
 		return "", err
+	}
+	if run.counts != (counts{}) {
+		return "", fmt.Errorf("bridge %s: %d were lost, %d came twice, %d out of order", amount(b.backlog), run.lost, run.twice, run.disordered)
 	}
 	file := filepath.Join(b.dir, b.name("bodies"))
 	return file, os.WriteFile(file, text.Bytes(), 0o600)
