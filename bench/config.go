@@ -16,6 +16,7 @@ type setup struct {
 	admin       string // address; "": any
 	performance string // more lines of [performance]
 	redis       string // URL; "": no Redis
+	transport   string // [transport] and its tables; "": the change log
 }
 
 const settings = `[transport.postgres]
@@ -55,7 +56,28 @@ func (s setup) text() string {
 	if s.redis != "" {
 		text += fmt.Sprintf("[redis]\nurl = %q\n", s.redis)
 	}
-	return text + s.observers
+	return text + s.transport + s.observers
+}
+
+const overNATS = `[transport]
+transport = "nats"
+run_bridge = %t
+run_executors = %t
+[transport.nats]
+url = %q
+stream_name = %q
+subject_prefix = %q
+consumer_name = %q
+`
+
+// bridging makes of the program a bridge that does nothing else.
+func bridging(url, stream, name string) string {
+	return fmt.Sprintf(overNATS, true, false, url, stream, stream, consumer) + fmt.Sprintf("[transport.bridge]\ntransport_name = %q\n", name)
+}
+
+// working makes of it a worker that does nothing else.
+func working(url, stream string) string {
+	return fmt.Sprintf(overNATS, false, true, url, stream, stream, consumer)
 }
 
 // observing returns an [[observers]] table with one action.

@@ -7,13 +7,15 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // describe says what the figures were measured on.
 func describe() string {
-	return fmt.Sprintf("%d cores (%s), %s, %s; fsync, full_page_writes and synchronous_commit on; every server on this machine",
-		runtime.NumCPU(), processor(), runtime.Version(), postgresVersion())
+	return fmt.Sprintf("%d cores (%s), %s, %s, nats-server %s; fsync, full_page_writes and synchronous_commit on; every server on this machine",
+		runtime.NumCPU(), processor(), runtime.Version(), postgresVersion(), server.VERSION)
 }
 
 func processor() string {

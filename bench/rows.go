@@ -27,6 +27,8 @@ var rows = []row{
 	{"g", "memory with a large backlog", (*bench).memory},
 	{"h", "start -> first delivery", (*bench).startup},
 	{"i", "the cache: how long an action takes that is skipped", (*bench).cacheHits},
+	{"j", "bridge: change log -> JetStream, and its memory with a large backlog", (*bench).bridge},
+	{"k", "JetStream -> router -> no-op action", (*bench).worker},
 }
 
 // sizes say how much is measured.

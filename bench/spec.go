@@ -13,7 +13,7 @@ const specVariable = "OBSERVER_BENCH"
 
 // spec describes a child. The observer has the program's own command line besides.
 type spec struct {
-	Role    string `json:"role"`    // observer | read | post | relay
+	Role    string `json:"role"`    // see runChild
 	After   int64  `json:"after"`   // changes count from the log's row after this one
 	Want    int64  `json:"want"`    // that many
 	Profile string `json:"profile"` // the beginning of the profiles' names, "" for none
@@ -21,9 +21,11 @@ type spec struct {
 	Database string `json:"database"` // read, relay: where from
 	Page     int    `json:"page"`     // read, relay: rows a statement
 
-	URL     string `json:"url"`     // post, relay: where to
-	Bodies  string `json:"bodies"`  // post: a file, one body a line
+	URL     string `json:"url"`     // post, relay: where to; publish, consume: the server
+	Bodies  string `json:"bodies"`  // post, publish: a file, one body a line
 	Workers int    `json:"workers"` // post, relay: at the same time
+	Stream  string `json:"stream"`  // publish, consume: of the server
+	Dir     string `json:"dir"`     // nats: where it keeps its data
 }
 
 // report is what a child prints when it is done, one line of JSON.
@@ -31,6 +33,7 @@ type report struct {
 	Events   int64   `json:"events"`
 	Distinct int64   `json:"distinct"`
 	Seconds  float64 `json:"seconds"` // from the first event to the last
+	URL      string  `json:"url"`     // nats: where it listens
 
 	processor time.Duration // that the child used in all, filled in by its parent
 }
@@ -63,6 +66,16 @@ func runChild(text string) int {
 		err = post(s)
 	case "relay":
 		err = relay(s)
+	case "nats":
+		err = serveNATS(s)
+	case "publish":
+		err = publish(s)
+	case "publish with watermill-nats":
+		err = publishStock(s)
+	case "consume":
+		err = consume(s)
+	case "consume with watermill-nats":
+		err = consumeStock(s)
 	default:
 		err = fmt.Errorf("no role %q", s.Role)
 	}

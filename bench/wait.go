@@ -6,10 +6,12 @@ import (
 )
 
 // until polls until done.
-func until(ctx context.Context, done func() bool) error {
+func until(ctx context.Context, done func() bool) error { return poll(ctx, 5*time.Millisecond, done) }
+
+func poll(ctx context.Context, every time.Duration, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for !done() {
 		select {
