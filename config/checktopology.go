@@ -11,9 +11,6 @@ func (d *decoder) checkTopology() {
 	if !t.RunExecutors && !t.RunBridge {
 		d.wrong("transport.run_executors", "is false without a bridge: the process would do nothing", "write run_bridge = true, or remove run_executors")
 	}
-	if t.Transport == "nats" && t.RunExecutors && d.cfg.Performance.EnableDedup && !d.cfg.HasRedis() {
-		d.wrong("performance.enable_dedup", "needs a Redis, which all workers share", "set redis.url, or remove enable_dedup")
-	}
 	js := t.NATS.JetStream
 	if js.Retention == "interest" && len(js.Groups) > 0 && t.RunExecutors && !slices.Contains(js.Groups, t.NATS.ConsumerName) {
 		d.wrong("transport.nats.jetstream.groups", "does not hold the consumer of this process, "+t.NATS.ConsumerName, "add it, or set transport.nats.consumer_name to one of the groups")

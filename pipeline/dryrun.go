@@ -13,9 +13,11 @@ import (
 
 	"github.com/fraiseql/observer/handlers"
 	"github.com/fraiseql/observer/internal/natsconn"
+	"github.com/fraiseql/observer/internal/redisconn"
 	"github.com/fraiseql/observer/pipeline/dispatch"
 	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/postgres"
+	"github.com/fraiseql/observer/pipeline/redis"
 )
 
 // Check is one line of --dry-run.
@@ -29,6 +31,25 @@ type Check struct {
 // DryRun connects to every service that the plan needs and checks what run needs of it. It changes nothing.
 func DryRun(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
 	return slices.Concat(checkTransport(ctx, plan, log), checkRedis(ctx, plan), checkActions(ctx, plan))
+}
+
+// checkStreams asks the server of transport redis.
+func checkStreams(ctx context.Context, plan *Plan) Check {
+	check := Check{Name: "redis", Detail: "answers"}
+	client, err := redisconn.Open(plan.cfg.Redis)
+	if err != nil {
+		check.Err = fmt.Errorf("url in [redis] %w", err)
+		return check
+	}
+	defer func() { _ = client.Close() }() // nothing is under way
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if check.Err = redisconn.Ping(limited, client); check.Err == nil {
+		if warnings := redis.Warnings(limited, client); len(warnings) > 0 {
+			check.Detail, check.Note = strings.Join(warnings, "; "), true
+		}
+	}
+	return check
 }
 
 // checkActions asks each action that can find out whether what it needs is there.
@@ -57,8 +78,13 @@ func checkTransport(ctx context.Context, plan *Plan, log *slog.Logger) []Check {
 	switch t.Transport {
 	case "postgres":
 		return checkLog(ctx, plan, t.Postgres, log)
+	case "redis":
+		return []Check{checkStreams(ctx, plan)}
 	case "nats":
-		checks := checkNATS(ctx, t.NATS)
+		checks := []Check{{Name: "nats", Detail: "runs in the process of observer run, with its data in " + t.NATS.StoreDir}}
+		if !t.NATS.Embedded {
+			checks = checkNATS(ctx, t.NATS)
+		}
 		if t.RunBridge {
 			checks = append(checks, checkLog(ctx, plan, bridged(&t), log)...)
 		}

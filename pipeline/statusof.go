@@ -33,7 +33,10 @@ func (p *Pipeline) executes() bool {
 func (p *Pipeline) roles() []Role {
 	t := &p.plan.cfg.Transport
 	turn, work := stateOr(p.turn.Load()), stateOr(p.worker.Load())
-	if t.Transport != "nats" {
+	switch t.Transport {
+	case "redis":
+		return []Role{{"worker", t.Redis.ConsumerGroup, work}}
+	case "postgres":
 		return []Role{{"listener", t.Postgres.ListenerName, turn}}
 	}
 	var roles []Role
