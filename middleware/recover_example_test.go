@@ -1,6 +1,7 @@
 package middleware_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -13,14 +14,13 @@ import (
 // A panic is a failure like any other, and its stack is in the log.
 func ExampleRecover() {
 	handler := middleware.Recover(slog.New(slog.DiscardHandler))(func(*message.Message) ([]*message.Message, error) {
-		var labels map[string]string
-		labels["order"] = "1"
-		return nil, nil
+		var list []string
+		return nil, errors.New(list[len(list)])
 	})
 	_, err := handler(message.NewMessage("1", nil))
 	fmt.Println(err)
 	fmt.Println("class:", event.Class(err))
 	// Output:
-	// panic: assignment to entry in nil map
+	// panic: runtime error: index out of range [0] with length 0
 	// class: panic
 }

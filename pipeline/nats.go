@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -140,7 +141,7 @@ func (b *bus) ahead(ctx context.Context) (n int64, age time.Duration, err error)
 	if !s.Oldest.IsZero() {
 		age = time.Since(s.Oldest)
 	}
-	return int64(s.Events), age, err
+	return int64(min(s.Events, math.MaxInt64)), age, err
 }
 
 // workNATS is one worker of a consumer.

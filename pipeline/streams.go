@@ -44,7 +44,7 @@ func (p *Pipeline) runStreams(ctx context.Context) error {
 		return err
 	}
 	for _, warning := range redis.Warnings(ctx, client) {
-		p.log.Warn(warning)
+		p.log.Warn("a setting of redis may lose events", slog.String("detail", warning))
 	}
 	p.health.Become("worker")
 	p.log.Info("working", slog.String("stream", cfg.Stream), slog.String("group", cfg.ConsumerGroup))

@@ -92,7 +92,7 @@ func freePorts(t *testing.T, n int) []int {
 
 func (n *natsNode) start(t *testing.T) {
 	t.Helper()
-	n.cmd = exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this binary
+	n.cmd = exec.CommandContext(context.Background(), os.Args[0])
 	n.cmd.Env = append(os.Environ(), natsEnv+"="+n.file)
 	alive, err := n.cmd.StdinPipe()
 	require.NoError(t, err)

@@ -107,9 +107,10 @@ func (r *Relay) publish(ctx context.Context, queue chan<- *passage) error {
 			}
 			queue <- p
 		}
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end that was asked for
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case window.IsFatal(err):
 			return err
 		case err != nil:

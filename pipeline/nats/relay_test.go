@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -166,7 +167,7 @@ func TestAFullStreamHoldsTheRelayBack(t *testing.T) {
 	go func() { ended <- relay.Run(ctx) }()
 	testenv.Eventually(t, 20*time.Second, func() error {
 		if err := relay.Err(); err == nil || !strings.Contains(err.Error(), "full") {
-			return fmt.Errorf("the relay says: %v", err)
+			return fmt.Errorf("the relay says: %w", errors.Join(err, errors.New("not that the stream is full")))
 		}
 		return nil
 	})

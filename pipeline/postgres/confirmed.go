@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,9 @@ type StreamMark struct {
 func (m StreamMark) Lost(now StreamMark) bool {
 	return !m.Created.Equal(now.Created) || now.Sequence < m.Sequence
 }
+
+// sequence is how Postgres keeps it.
+func (m StreamMark) sequence() int64 { return int64(min(m.Sequence, math.MaxInt64)) }
 
 // Position is a stored reading position: everything before it was read, and settled where it is not pending.
 type Position struct {
@@ -82,7 +86,7 @@ const confirm = fence + `insert into public.tb_observer_checkpoint as c
 
 // Confirm moves the confirmed position to p.
 func (c *Confirmed) Confirm(ctx context.Context, p Position, m StreamMark) error {
-	return c.write(ctx, "store confirmed checkpoint", confirm, c.row(), p.from, p.to, p.upTo, p.pending, m.Created, int64(m.Sequence))
+	return c.write(ctx, "store confirmed checkpoint", confirm, c.row(), p.from, p.to, p.upTo, p.pending, m.Created, m.sequence())
 }
 
 const noteStream = fence + `update public.tb_observer_checkpoint c set stream_created = $4, stream_sequence = $5, updated_at = clock_timestamp()
@@ -90,7 +94,7 @@ const noteStream = fence + `update public.tb_observer_checkpoint c set stream_cr
 
 // Note stores how far the stream is filled and leaves the position alone.
 func (c *Confirmed) Note(ctx context.Context, m StreamMark) error {
-	return c.write(ctx, "store stream position", noteStream, c.row(), m.Created, int64(m.Sequence))
+	return c.write(ctx, "store stream position", noteStream, c.row(), m.Created, m.sequence())
 }
 
 const refill = fence + `, noted as (
@@ -105,7 +109,7 @@ update public.tb_observer_checkpoint c set
 // Refill takes the published position back to the confirmed one: the stream that is there now, m, lost what lies between. The
 // reader of this position notices and follows. A position that an operator has moved further back stays: the error is ErrNoCheckpoint.
 func (c *Confirmed) Refill(ctx context.Context, m StreamMark) error {
-	return c.write(ctx, "refill stream", refill, c.Name, c.row(), m.Created, int64(m.Sequence))
+	return c.write(ctx, "refill stream", refill, c.Name, c.row(), m.Created, m.sequence())
 }
 
 // write executes a fenced statement that changes one row.

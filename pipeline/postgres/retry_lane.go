@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/pipeline/dispatch"
 )
 
@@ -22,8 +21,6 @@ const inLane = `m.listener = l.listener and m.observer = l.observer and m.action
 
 // parkedLane names a lane of the queue; one without a lane is none.
 type parkedLane struct{ observer, action, lane string }
-
-func laneOf(d *event.Delivery) parkedLane { return parkedLane{d.Observer, d.Action, d.Lane} }
 
 // heal takes the mark off every row that is the first of its lane.
 func (q *RetryQueue) heal(ctx context.Context) error {
