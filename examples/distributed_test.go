@@ -241,3 +241,25 @@ func (c *cluster) ask(t *testing.T, command string, names []string) {
 		t.Fatalf("the page has a command that this test does not know: nats %s", command)
 	}
 }
+
+func TestOneProcessCarriesItsOwnBus(t *testing.T) {
+	t.Parallel()
+	url, arrived := receiver(t)
+	d := newDesk(t, "05-embedded.toml", url)
+	execute(t, d.database, table)
+	d.run(t, "observer migrate --config config.toml")
+	d.run(t, "observer capture add orders --entity Order --config config.toml")
+	d.start(t)
+	ship(t, d.database, 1, "Ada")
+	require.JSONEq(t, `{"order": 1, "customer": "Ada"}`, <-arrived)
+	require.DirExists(t, filepath.Join(d.dir, "observer-data"))
+}
+
+func TestCustomEventsComeThroughRedisStreams(t *testing.T) {
+	t.Parallel()
+	url, arrived := receiver(t)
+	d := newDesk(t, "06-redis-streams.toml", url)
+	d.launch(t, runs).find(t, `msg=working`)
+	d.run(t, `observer emit --config config.toml --entity Order --id 1 --data '{"id": 1, "customer": "Ada", "status": "shipped"}'`)
+	require.JSONEq(t, `{"order": 1, "customer": "Ada"}`, <-arrived)
+}
