@@ -1,7 +1,6 @@
 package middleware_test
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -14,13 +13,12 @@ import (
 // A panic is a failure like any other, and its stack is in the log.
 func ExampleRecover() {
 	handler := middleware.Recover(slog.New(slog.DiscardHandler))(func(*message.Message) ([]*message.Message, error) {
-		var list []string
-		return nil, errors.New(list[len(list)])
+		panic("no such order")
 	})
 	_, err := handler(message.NewMessage("1", nil))
 	fmt.Println(err)
 	fmt.Println("class:", event.Class(err))
 	// Output:
-	// panic: runtime error: index out of range [0] with length 0
+	// panic: no such order
 	// class: panic
 }
