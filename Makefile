@@ -24,8 +24,8 @@ run: ## run the quickstart, which needs no service (ARGS="..." runs another comm
 	go run ./cmd/observer $(ARGS)
 
 .PHONY: test
-test: install-test-servers ## install missing test servers and run all tests with the race detector
-	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m ./...
+test: install-test-servers ## install missing test servers and run all tests with the race detector; -short: the universal suites with few messages
+	CGO_ENABLED=1 go test -race -short -shuffle=on -timeout 20m ./...
 
 .PHONY: check
 check: tidy-check fmt-check lint vet test ## everything a change must pass: modules, format, lint, vet, tests
@@ -37,6 +37,10 @@ bench: install-test-servers ## measure throughput and latency against raw client
 .PHONY: faults
 faults: install-test-servers ## run the fault tests as long as the promises ask for, 20 minutes; FAULTS=regexp picks some
 	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '$(or $(FAULTS),.)' ./internal/faults
+
+.PHONY: suites
+suites: install-test-servers ## run the suites of every transport in full, some minutes
+	CGO_ENABLED=1 go test -race -count=1 -timeout 20m -run 'Suite' ./pipeline/...
 
 .PHONY: fmt
 fmt: ## format the code

@@ -25,7 +25,18 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+// programs is the directory of what the tests build.
+var programs string
+
+func TestMain(m *testing.M) {
+	var err error
+	if programs, err = os.MkdirTemp("", "observer-examples-"); err != nil {
+		panic(err)
+	}
+	code := testenv.Main(m)
+	_ = os.RemoveAll(programs) // of no use to anybody
+	os.Exit(code)
+}
 
 var fence = regexp.MustCompile("(?s)```bash\n(.*?)```")
 

@@ -83,12 +83,22 @@ type desk struct {
 	env                         []string
 }
 
+// build builds the program once for all desks. TestMain removes it.
+var build = sync.OnceValues(func() (program string, err error) {
+	output, err := exec.CommandContext(context.Background(), "go", "build", "-o", programs, "../cmd/observer").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, output)
+	}
+	return filepath.Join(programs, "observer"), err
+})
+
 // newDesk has the configuration of an example, whose receiver is at url.
 func newDesk(t *testing.T, example, url string) *desk {
 	t.Helper()
 	d := &desk{dir: t.TempDir(), database: testenv.Postgres(t), redis: strings.TrimSuffix(testenv.NewRedis(t).URL(), "/0")}
-	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", d.dir, "../cmd/observer").CombinedOutput()
-	require.NoError(t, err, string(output))
+	program, err := build()
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(program, filepath.Join(d.dir, "observer")))
 	text, err := os.ReadFile(example)
 	require.NoError(t, err)
 	config := strings.NewReplacer("http://localhost:9000", url, "redis://localhost:6379", d.redis).Replace(string(text))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -48,13 +49,13 @@ func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, cfg DeadLetter
 	}
 	l := &DeadLetters{cfg: cfg, js: js, subjects: subjects{cfg.Stream, cfg.Consumer}}
 	var err error
-	if l.stream, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	if l.stream, err = ensureStream(ctx, js, jetstream.StreamConfig{
 		Name: cfg.Stream + "_dead_letters", Subjects: []string{cfg.Stream + "_dead_letters.*.*"}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
 		Description: "deliveries that failed for good",
 	}); err != nil {
 		return nil, wrap("create stream of dead letters", err)
 	}
-	if l.retries, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	if l.retries, err = ensureStream(ctx, js, jetstream.StreamConfig{
 		Name: retriesStream(cfg.Stream), Subjects: []string{retriesStream(cfg.Stream) + ".>"}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
 		Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, Description: "deliveries that wait for their next attempt",
 	}); err != nil {
@@ -199,3 +200,17 @@ func decodeRecord(body []byte, sequence uint64) (*record, error) {
 func (r *record) retrying() bool { return !r.Retried.IsZero() }
 
 func (r *record) key() string { return deliveryKey(r.EventID, r.Observer, r.Action) }
+
+// ensureStream creates a stream, or changes one that lacks what it needs. One that fits is left alone.
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	want.Replicas = max(want.Replicas, 1)
+	stream, err := js.Stream(ctx, want.Name)
+	if err == nil {
+		has := stream.CachedInfo().Config
+		if slices.Equal(has.Subjects, want.Subjects) && has.MaxMsgsPerSubject == want.MaxMsgsPerSubject && has.Replicas == want.Replicas &&
+			has.Retention == want.Retention && has.AllowMsgSchedules == want.AllowMsgSchedules {
+			return stream, nil
+		}
+	}
+	return js.CreateOrUpdateStream(ctx, want)
+}

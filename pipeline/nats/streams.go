@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -143,7 +144,9 @@ func (t *Topology) createStream(ctx context.Context) error {
 	if err := conflict(has, want); err != nil {
 		return err
 	}
-	_, err = t.JS.UpdateStream(ctx, adapt(has, want))
+	if changed := adapt(has, want); !reflect.DeepEqual(has, changed) {
+		_, err = t.JS.UpdateStream(ctx, changed)
+	}
 	return err
 }
 
