@@ -90,13 +90,14 @@ func (q *RetryQueue) Avoid(busy func() []string) { q.busy = busy }
 
 // Park implements middleware.RetryQueue.
 func (q *RetryQueue) Park(ctx context.Context, d *event.Delivery, notBefore time.Time) error {
-	return q.park(ctx, "replace", []dispatch.Spilled{{Delivery: d, NotBefore: notBefore}})
+	return q.park(ctx, "replace", []dispatch.Spilled{{Delivery: d, NotBefore: notBefore}}, time.Now())
 }
 
 // Spill parks deliveries that have not failed, in their order. One that is parked already stays as it is.
 func (q *RetryQueue) Spill(ctx context.Context, list []dispatch.Spilled) error {
+	now := time.Now() // one for all, or those that are due together would leave in reverse
 	for some := range slices.Chunk(list, batchSize) {
-		if err := q.park(ctx, "keep", some); err != nil {
+		if err := q.park(ctx, "keep", some, now); err != nil {
 			return err
 		}
 	}
@@ -104,7 +105,7 @@ func (q *RetryQueue) Spill(ctx context.Context, list []dispatch.Spilled) error {
 }
 
 // park gives the time until a delivery is due, not the time of day: the clock of this machine may be wrong.
-func (q *RetryQueue) park(ctx context.Context, there string, list []dispatch.Spilled) error {
+func (q *RetryQueue) park(ctx context.Context, there string, list []dispatch.Spilled, now time.Time) error {
 	args := []any{there}
 	for _, s := range list {
 		d := s.Delivery
@@ -113,7 +114,7 @@ func (q *RetryQueue) park(ctx context.Context, there string, list []dispatch.Spi
 			return err
 		}
 		args = append(args, identity(d), dispatch.Topic(d.Observer, d.Action), laneOf(d), d.Generation, d.Event.Entity,
-			d.Event.JSON(), attempts, max(0, time.Until(s.NotBefore)).Microseconds())
+			d.Event.JSON(), attempts, max(0, s.NotBefore.Sub(now)).Microseconds())
 	}
 	if err := parkDeliveries.Run(ctx, q.cfg.Client, []string{q.cfg.Stream}, args...).Err(); err != nil {
 		return fmt.Errorf("park delivery: %w", err)

@@ -79,12 +79,13 @@ local function bury(n, id)
 end
 `
 
-// parkDeliveries: what to do with those that are there; then eight values of each.
+// parkDeliveries: what to do with those that are there; then eight values of each. Those of one call that are due together
+// keep their order: each is due a microsecond after the one before.
 var parkDeliveries = redis.NewScript(prelude + `
 local t = now()
 for i = 2, #ARGV, 8 do
   if ARGV[1] == 'replace' or redis.call('EXISTS', key(ARGV[i])) == 0 then
-    put(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], t + ARGV[i + 7])
+    put(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], t + ARGV[i + 7] + (i - 2) / 8)
   end
 end
 return 0`)

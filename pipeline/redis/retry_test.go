@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/pipeline/deadletter"
 	"github.com/fraiseql/observer/pipeline/dispatch"
@@ -52,24 +51,6 @@ func TestADeliveryComesBackAsItWasParked(t *testing.T) {
 	}
 }
 
-func TestThereIsOneEntryADelivery(t *testing.T) {
-	t.Parallel()
-	q := newQueue(t, open(t, testenv.Redis(t)), streamName())
-	d := delivery("7", "o", "a")
-	require.NoError(t, q.Park(t.Context(), d, time.Now().Add(time.Hour)))
-	require.NoError(t, q.Park(t.Context(), d, time.Now()))
-	require.Equal(t, 1, waiting(t, q))
-	items := fetch(t, q, 1)
-	require.NoError(t, q.Spill(t.Context(), []dispatch.Spilled{{Delivery: d, NotBefore: time.Now()}}), "one that is there stays as it is")
-	nothing(t, q)
-	again := *d
-	again.Attempts = append(again.Attempts, event.Attempt{At: time.Now().UTC(), Error: "second"})
-	require.NoError(t, q.Park(t.Context(), &again, time.Now()))
-	require.NoError(t, q.Ack(t.Context(), items), "of the attempt before")
-	require.Equal(t, "0:503, 0:second", texts(fetchAndAck(t, q).Attempts))
-	require.Zero(t, waiting(t, q))
-}
-
 func TestALaneLeavesOneByOneInOrder(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, open(t, testenv.Redis(t)), streamName())
@@ -102,18 +83,6 @@ func TestALaneLeavesOneByOneInOrder(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, lanes)
 	require.Equal(t, 1, waiting(t, q))
-}
-
-func TestBusyTopicsAreLeftAlone(t *testing.T) {
-	t.Parallel()
-	q := newQueue(t, open(t, testenv.Redis(t)), streamName())
-	q.Avoid(func() []string { return []string{"o/busy"} })
-	for i := range 300 {
-		require.NoError(t, q.Park(t.Context(), delivery(strconv.Itoa(i), "o", "busy"), time.Now().Add(-time.Hour)))
-	}
-	require.NoError(t, q.Park(t.Context(), delivery("free", "o", "free"), time.Now()))
-	require.Equal(t, "free", fetchAndAck(t, q).Event.EntityID)
-	nothing(t, q)
 }
 
 func TestWorkersShareAQueueAndTakeEachDeliveryOnce(t *testing.T) {

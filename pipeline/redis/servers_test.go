@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -101,12 +100,4 @@ func keysOf(t *testing.T, client goredis.UniversalClient, stream string) []strin
 	keys, err := client.Keys(t.Context(), stream+"*").Result()
 	require.NoError(t, err)
 	return keys
-}
-
-func texts(list []event.Attempt) string {
-	out := []string{}
-	for _, a := range list {
-		out = append(out, fmt.Sprint(a.Generation, ":", a.Error))
-	}
-	return strings.Join(out, ", ")
 }
