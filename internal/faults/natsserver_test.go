@@ -64,7 +64,7 @@ func natsCluster(t *testing.T, n int) []*natsNode {
 	}
 	nodes := make([]*natsNode, n)
 	for i := range nodes {
-		text := fmt.Sprintf("server_name: n%d\nlisten: 127.0.0.1:%d\nlog_file: %q\njetstream { store_dir: %q, sync_interval: always }\n", i, ports[i],
+		text := fmt.Sprintf("server_name: n%d\nlisten: 127.0.0.1:%d\nlog_file: %q\njetstream { store_dir: %q }\n", i, ports[i],
 			filepath.Join(dir, fmt.Sprintf("n%d.log", i)), filepath.Join(dir, fmt.Sprintf("n%d", i)))
 		if n > 1 {
 			text += fmt.Sprintf("cluster { name: faults, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[n+i], strings.Join(routes, ", "))

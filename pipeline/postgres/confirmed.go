@@ -24,8 +24,11 @@ type StreamMark struct {
 
 // Lost reports whether the stream that is there now lacks what m says was put into it.
 func (m StreamMark) Lost(now StreamMark) bool {
-	return !m.Created.Equal(now.Created) || now.Sequence < m.Sequence
+	return !m.created().Equal(now.created()) || now.Sequence < m.Sequence
 }
+
+// created is as exact as Postgres keeps it.
+func (m StreamMark) created() time.Time { return m.Created.Truncate(time.Microsecond) }
 
 // sequence is how Postgres keeps it.
 func (m StreamMark) sequence() int64 { return int64(min(m.Sequence, math.MaxInt64)) }
@@ -86,7 +89,7 @@ const confirm = fence + `insert into public.tb_observer_checkpoint as c
 
 // Confirm moves the confirmed position to p.
 func (c *Confirmed) Confirm(ctx context.Context, p Position, m StreamMark) error {
-	return c.write(ctx, "store confirmed checkpoint", confirm, c.row(), p.from, p.to, p.upTo, p.pending, m.Created, m.sequence())
+	return c.write(ctx, "store confirmed checkpoint", confirm, c.row(), p.from, p.to, p.upTo, p.pending, m.created(), m.sequence())
 }
 
 const noteStream = fence + `update public.tb_observer_checkpoint c set stream_created = $4, stream_sequence = $5, updated_at = clock_timestamp()
@@ -94,7 +97,7 @@ const noteStream = fence + `update public.tb_observer_checkpoint c set stream_cr
 
 // Note stores how far the stream is filled and leaves the position alone.
 func (c *Confirmed) Note(ctx context.Context, m StreamMark) error {
-	return c.write(ctx, "store stream position", noteStream, c.row(), m.Created, m.sequence())
+	return c.write(ctx, "store stream position", noteStream, c.row(), m.created(), m.sequence())
 }
 
 const refill = fence + `, noted as (
@@ -109,7 +112,7 @@ update public.tb_observer_checkpoint c set
 // Refill takes the published position back to the confirmed one: the stream that is there now, m, lost what lies between. The
 // reader of this position notices and follows. A position that an operator has moved further back stays: the error is ErrNoCheckpoint.
 func (c *Confirmed) Refill(ctx context.Context, m StreamMark) error {
-	return c.write(ctx, "refill stream", refill, c.Name, c.row(), m.Created, m.sequence())
+	return c.write(ctx, "refill stream", refill, c.Name, c.row(), m.created(), m.sequence())
 }
 
 // write executes a fenced statement that changes one row.
