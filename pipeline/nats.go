@@ -150,7 +150,7 @@ func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
 	if err != nil {
 		return endOf(ctx, err)
 	}
-	driver, err := nats.NewDriver(nats.DriverConfig{Topology: bus.Topology, Log: p.log})
+	driver, err := nats.NewDriver(nats.DriverConfig{Topology: bus.Topology, Tracked: true, Log: p.log})
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,8 @@ type DriverConfig struct {
 	Group string
 	// Topic is an entity. Default [AllTopics].
 	Topic string
+	// Tracked says that whoever handles the events tells their window.Tracker. Otherwise being handed out counts as a start.
+	Tracked bool
 	// Opaque says that the messages need not be events. Otherwise one that is none is handed out as poison.
 	Opaque bool
 	Log    *slog.Logger
@@ -119,7 +121,7 @@ func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
 		}
 		if len(list) > 0 {
-			return items(list), nil
+			return d.items(ctx, list), nil
 		}
 		if err := d.await(ctx, limit); err != nil {
 			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
@@ -127,9 +129,12 @@ func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 	}
 }
 
-func items(list []*entry) []window.Item {
+func (d *Driver) items(ctx context.Context, list []*entry) []window.Item {
 	all := make([]window.Item, len(list))
 	for i, e := range list {
+		if d.cfg.Tracked && d.starts.counts(e) && !d.starts.alone(e) {
+			e.item.Msg.SetContext(window.WithTracker(e.item.Msg.Context(), tracker{d, e, context.WithoutCancel(ctx)}))
+		}
 		all[i] = e.item
 	}
 	return all

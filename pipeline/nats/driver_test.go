@@ -38,8 +38,20 @@ func publisher(t *testing.T, conn *natsgo.Conn, cfg nats.Config) *nats.Publisher
 // worker is one process that reads; it ends with the test, unless it was killed before.
 func worker(t *testing.T, url string, cfg nats.Config, window int) (d *nats.Driver, kill func()) {
 	t.Helper()
+	return workerThat(t, url, nats.DriverConfig{}, cfg, window)
+}
+
+// trackedWorker is one of which is told when an event begins.
+func trackedWorker(t *testing.T, url string, cfg nats.Config, window int) (d *nats.Driver, kill func()) {
+	t.Helper()
+	return workerThat(t, url, nats.DriverConfig{Tracked: true}, cfg, window)
+}
+
+func workerThat(t *testing.T, url string, driver nats.DriverConfig, cfg nats.Config, window int) (d *nats.Driver, kill func()) {
+	t.Helper()
 	conn := connect(t, url)
-	d, err := nats.NewDriver(nats.DriverConfig{Topology: topology(t, conn, cfg, window)})
+	driver.Topology = topology(t, conn, cfg, window)
+	d, err := nats.NewDriver(driver)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.Close(context.WithoutCancel(t.Context())) })
 	return d, conn.Close
@@ -221,6 +233,37 @@ func TestAnEventThatEndsTheProcessRunsAloneAndThenBecomesPoison(t *testing.T) {
 		require.NoError(t, d.Ack(t.Context(), items))
 	}
 	require.Equal(t, map[string]string{"event-0001": "poison", "event-0002": "", "event-0003": ""}, outcome)
+}
+
+// TestWhatWasOnlyReadAheadWasNotStarted ends a worker four times that has read two events and begun one.
+func TestWhatWasOnlyReadAheadWasNotStarted(t *testing.T) {
+	t.Parallel()
+	url, cfg := natsenv.JetStream(t), config()
+	cfg.JetStream.AckWaitSecs = 1
+	_, err := publisherOf(t, url, cfg).PublishEvents(t.Context(), events(1, 2))
+	require.NoError(t, err)
+	for n := range 3 {
+		d, kill := trackedWorker(t, url, cfg, 100)
+		for _, item := range fetchAll(t.Context(), t, d, pick(n < 2, 2, 1)) {
+			if item.Msg.UUID == "event-0001" {
+				window.TrackerOf(item.Msg.Context()).Start()
+			}
+		}
+		kill()
+	}
+	d, _ := trackedWorker(t, url, cfg, 100)
+	outcome := map[string]string{}
+	for _, item := range fetchAll(t.Context(), t, d, 2) {
+		outcome[item.Msg.UUID] = item.Msg.Metadata.Get(window.MetadataPoisonClass)
+	}
+	require.Equal(t, map[string]string{"event-0001": "poison", "event-0002": ""}, outcome)
+}
+
+func pick(first bool, a, b int) int {
+	if first {
+		return a
+	}
+	return b
 }
 
 func publisherOf(t *testing.T, url string, cfg nats.Config) *nats.Publisher {

@@ -31,6 +31,9 @@ func newStarts(bucket jetstream.KeyValue, consumer string, maxDeliver int) start
 
 func (s starts) key(e *entry) string { return token(s.consumer) + "." + token(e.id) }
 
+// counts reports whether starts of e are noted.
+func (s starts) counts(e *entry) bool { return e.prior > 0 && e.prior < s.most }
+
 // alone reports whether the next start of e could be the last one that it may have.
 func (s starts) alone(e *entry) bool { return e.prior >= s.most-1 && e.prior < s.most }
 
@@ -98,10 +101,10 @@ func (d *Driver) suspects() []*entry {
 	return list
 }
 
-// mark notes the start of each suspect that is about to be handed out.
+// mark notes the start of each suspect that is about to be handed out, where nobody tells when it begins.
 func (d *Driver) mark(ctx context.Context, list []*entry) error {
 	for _, e := range list {
-		if e.prior == 0 || e.prior >= d.starts.most {
+		if !d.starts.counts(e) || d.cfg.Tracked && !d.starts.alone(e) {
 			continue
 		}
 		if d.starts.alone(e) {
@@ -113,3 +116,27 @@ func (d *Driver) mark(ctx context.Context, list []*entry) error {
 	}
 	return nil
 }
+
+// tracker is the window.Tracker of a suspect: what was only read ahead when a process ended has not been started.
+type tracker struct {
+	d   *Driver
+	e   *entry
+	ctx context.Context //nolint:containedctx // of the Fetch that handed it out; Start takes none
+}
+
+var _ window.Tracker = tracker{}
+
+// Start implements window.Tracker. A start that cannot be noted is one that does not count.
+func (t tracker) Start() {
+	ctx, cancel := context.WithTimeout(t.ctx, flushTimeout)
+	defer cancel()
+	if err := t.d.starts.note(ctx, t.e); err != nil {
+		t.d.cfg.Log.Warn("a start does not count", "event_id", t.e.id, "error", err)
+	}
+}
+
+// Done implements window.Tracker: the server keeps no parts, so a crash repeats the others too.
+func (tracker) Done(string) {}
+
+// WasDone implements window.Tracker.
+func (tracker) WasDone(string) bool { return false }
