@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/internal/testenv"
@@ -162,6 +165,38 @@ func TestABrokenFleetLosesNothing(t *testing.T) {
 	require.LessOrEqual(t, v.duplicates, v.allowed)
 }
 
+// settles waits until the workers' consumer has a leader and every copy of it is up to date.
+func (f *fleet) settles(t *testing.T) {
+	t.Helper()
+	testenv.Eventually(t, 2*within, func() error {
+		conn, err := natsgo.Connect(urls(f.nodes), natsgo.Timeout(time.Second))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		js, err := jetstream.New(conn)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		consumer, err := js.Consumer(ctx, "fraiseql_events", "fraiseql_observer_worker")
+		if err != nil {
+			return err
+		}
+		cluster := consumer.CachedInfo().Cluster
+		if cluster == nil { // one server
+			return nil
+		}
+		for _, peer := range cluster.Replicas {
+			if !peer.Current || peer.Offline {
+				return fmt.Errorf("%s is not up to date", peer.Name)
+			}
+		}
+		return nil
+	})
+}
+
 // breakOne kills one process and starts it again.
 func (f *fleet) breakOne(t *testing.T, random *rand.Rand, bridges [][]*observer, workers []*observer) {
 	t.Helper()
@@ -181,6 +216,7 @@ func (f *fleet) breakOne(t *testing.T, random *rand.Rand, bridges [][]*observer,
 		wait(t.Context(), time.Second)
 		node.start(t)
 		ready(t, f.nodes, f.replicas)
+		f.settles(t)
 		f.outages = append(f.outages, [2]time.Time{died, time.Now()})
 	}
 }
