@@ -4,15 +4,18 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fraiseql/observer/internal/http1"
 )
 
 // traceTo names the span of ctx to the receiver, as https://www.w3.org/TR/trace-context/ says. There is one where tracing is
 // on, also where its trace is not sampled. It has returned before the request is sent, so that its frames add nothing to the
-// stack that a delivery needs.
+// stack that a delivery needs; those of the propagator are large, and most programs do not trace.
 func traceTo(ctx context.Context, r *http1.Request) {
-	propagation.TraceContext{}.Inject(ctx, (*carrier)(r))
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		propagation.TraceContext{}.Inject(ctx, (*carrier)(r))
+	}
 }
 
 // carrier lets a propagator write headers.

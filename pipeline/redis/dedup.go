@@ -51,9 +51,13 @@ end
 redis.call('SET', KEYS[1], held, 'PX', ARGV[3])
 return 0`)
 
-// Claim implements middleware.DedupStore.
+// Claim implements middleware.DedupStore. Most keys are new, and SET tells that for less than a script costs.
 func (d *Dedup) Claim(ctx context.Context, key middleware.DedupKey, owner string, lease time.Duration) (middleware.ClaimResult, error) {
-	n, err := d.run(ctx, "claim", claim, key, owner, lease.Milliseconds())
+	name, held, millis := key.String(), "held:"+strconv.Itoa(key.Generation)+":"+owner, lease.Milliseconds()
+	n, err := d.send(ctx, "claim", step{
+		script: claim, key: name, args: []any{strconv.Itoa(key.Generation), owner, millis},
+		quick: []any{"set", name, held, "px", millis, "nx"},
+	})
 	return middleware.ClaimResult(n), err
 }
 
@@ -99,9 +103,13 @@ func (d *Dedup) Release(ctx context.Context, key middleware.DedupKey, owner stri
 	return err
 }
 
-// run sends one step. Its errors name no key.
 func (d *Dedup) run(ctx context.Context, what string, script *redis.Script, key middleware.DedupKey, owner string, args ...any) (int, error) {
-	n, err := d.scripts.run(ctx, script, key.String(), append([]any{strconv.Itoa(key.Generation), owner}, args...)...)
+	return d.send(ctx, what, step{script: script, key: key.String(), args: append([]any{strconv.Itoa(key.Generation), owner}, args...)})
+}
+
+// send sends one step. Its errors name no key.
+func (d *Dedup) send(ctx context.Context, what string, s step) (int, error) {
+	n, err := d.scripts.run(ctx, s)
 	if err != nil {
 		return 0, fmt.Errorf("%s delivery in Redis: %w", what, err)
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,6 +18,8 @@ type step struct {
 	script *redis.Script
 	key    string
 	args   []any
+	// quick is a plain command that is tried before: where it writes, the script would have returned 0. Nil: there is none.
+	quick []any
 }
 
 // scripts runs steps of concurrent callers in one pipeline.
@@ -33,40 +36,62 @@ func newScripts(client redis.UniversalClient, timeout time.Duration) *scripts {
 }
 
 // run returns the number that the script returns.
-func (s *scripts) run(ctx context.Context, script *redis.Script, key string, args ...any) (int, error) {
-	return s.batcher.Do(ctx, step{script, key, args})
-}
+func (s *scripts) run(ctx context.Context, one step) (int, error) { return s.batcher.Do(ctx, one) }
 
 func (s *scripts) send(steps []step) []batch.Answer[int] {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
 	answers := make([]batch.Answer[int], len(steps))
-	all := make([]int, len(steps))
-	for i := range all {
-		all[i] = i
+	left := make([]int, len(steps))
+	for i := range left {
+		left[i] = i
 	}
-	unknown := s.pipeline(ctx, steps, all, answers, (*redis.Script).EvalSha)
-	if len(unknown) > 0 { // the server has started anew
-		s.pipeline(ctx, steps, unknown, answers, (*redis.Script).Eval)
+	for _, way := range []way{quickly, bySum, inFull} {
+		if left = s.pipeline(ctx, steps, left, answers, way); len(left) == 0 {
+			break
+		}
 	}
 	return answers
 }
 
-type evaluate func(s *redis.Script, ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+// way is one of the ways to send a step; each leaves some to the next.
+type way func(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd
 
-// pipeline runs the picked steps and returns those whose script the server does not know.
-func (s *scripts) pipeline(ctx context.Context, steps []step, picked []int, answers []batch.Answer[int], eval evaluate) (unknown []int) {
+func quickly(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd {
+	if s.quick == nil {
+		return bySum(ctx, s, p)
+	}
+	return p.Do(ctx, s.quick...)
+}
+
+func bySum(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd {
+	return s.script.EvalSha(ctx, p, []string{s.key}, s.args...)
+}
+
+// inFull is for a server that has started anew and knows no script.
+func inFull(ctx context.Context, s step, p redis.Pipeliner) *redis.Cmd {
+	return s.script.Eval(ctx, p, []string{s.key}, s.args...)
+}
+
+// pipeline sends the picked steps and returns those that are still to be answered.
+func (s *scripts) pipeline(ctx context.Context, steps []step, picked []int, answers []batch.Answer[int], send way) (left []int) {
 	p := s.client.Pipeline()
 	cmds := make([]*redis.Cmd, len(picked))
 	for i, n := range picked {
-		cmds[i] = eval(steps[n].script, ctx, p, []string{steps[n].key}, steps[n].args...)
+		cmds[i] = send(ctx, steps[n], p)
 	}
 	_, _ = p.Exec(ctx) // it returns the first error of cmds
 	for i, n := range picked {
-		answers[n].Value, answers[n].Err = cmds[i].Int()
-		if redis.HasErrorPrefix(answers[n].Err, "NOSCRIPT") {
-			unknown = append(unknown, n)
+		a := &answers[n]
+		switch value, err := cmds[i].Result(); {
+		case errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, "NOSCRIPT"):
+			a.Err = err
+			left = append(left, n)
+		case value == "OK": // of a quick one
+			a.Value, a.Err = 0, nil
+		default:
+			a.Value, a.Err = cmds[i].Int()
 		}
 	}
-	return unknown
+	return left
 }
