@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,6 +78,7 @@ type settings struct {
 	onRetry   string // default: overtake
 	redis     string // address of the Redis that deduplicates; "": nothing does
 	team      string // middleware; "": none
+	level     string // of the log; default: debug
 }
 
 const configuration = `
@@ -95,7 +97,7 @@ middleware = [%s]
 [admin]
 listen = "127.0.0.1:0"
 [log]
-level = "debug"
+level = %q
 [[observers]]
 name = "all"
 entity = "*"
@@ -142,7 +144,7 @@ func (w *world) config(t *testing.T, s settings) string {
 		middleware = strconv.Quote(s.team)
 	}
 	name := filepath.Join(w.dir, s.instance+".toml")
-	text := fmt.Sprintf(configuration, s.transport, s.url, s.start, redis, s.redis != "", concurrency, s.shutdown, middleware, s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
+	text := fmt.Sprintf(configuration, s.transport, s.url, s.start, redis, s.redis != "", concurrency, s.shutdown, middleware, cmp.Or(s.level, "debug"), s.onRetry, w.receiver.addr, s.instance, s.timeout, s.retry)
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	return name
 }

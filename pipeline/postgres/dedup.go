@@ -20,20 +20,15 @@ const dedupBatch = 256
 // Dedup keeps the record of deliveries in core.tb_observer_dedup, by the server's clock. The steps of concurrent callers share
 // a round trip, a transaction and a connection of the pool. Expired rows count as gone; [DeleteExpiredDedup] deletes them.
 type Dedup struct {
-	db       batchDB
+	db       DB
 	listener string
 	batcher  *batch.Batcher[dedupStep, int]
 }
 
 var _ middleware.DedupStore = (*Dedup)(nil)
 
-// batchDB is a pool, a connection or a transaction of pgx.
-type batchDB interface {
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
-}
-
 // NewDedup returns the store of one listener in a database, which is a pool. The caller ends it with Close.
-func NewDedup(db batchDB, listener string) *Dedup {
+func NewDedup(db DB, listener string) *Dedup {
 	d := &Dedup{db: db, listener: listener}
 	d.batcher = batch.New(dedupBatch, d.send)
 	return d

@@ -146,7 +146,7 @@ const claimable = `
 // are to be instead could not be stored.
 const claimDue = fence + `, due as (
     select r.pk_observer_retry from core.tb_observer_retry r, lease
-     where r.listener = $1 and r.not_before <= clock_timestamp() and (r.claimed_by is null or r.claimed_by = $2 and r.pk_observer_retry <> all ($4::bigint[]))` + claimable + `
+     where r.listener = $1 and r.not_before <= statement_timestamp() and (r.claimed_by is null or r.claimed_by = $2 and r.pk_observer_retry <> all ($4::bigint[]))` + claimable + `
      order by r.not_before, r.pk_observer_retry limit $3 for update of r skip locked
 ), taken as (
     update core.tb_observer_retry r set claimed_by = $2, claims = r.claims + 1 from due where r.pk_observer_retry = due.pk_observer_retry
@@ -169,12 +169,21 @@ select pk_observer_retry, claims, starts, event_id, observer, action, generation
 func (q *RetryQueue) claim(ctx context.Context, statement string, args ...any) ([]parkedRow, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 	defer cancel()
-	rows, err := q.cfg.DB.Query(ctx, statement, append([]any{q.cfg.Listener, q.generation}, args...)...)
-	if err != nil {
-		return nil, wrap("claim retries", err)
-	}
-	parked, err := pgx.CollectRows(rows, scanParked)
+	var parked []parkedRow
+	err := q.inOrder(ctx, func(rows pgx.Rows) (err error) {
+		parked, err = pgx.CollectRows(rows, scanParked)
+		return err
+	}, statement, append([]any{q.cfg.Listener, q.generation}, args...)...)
 	return parked, wrap("claim retries", err)
+}
+
+// inOrder runs a query along an index. Left alone, Postgres reads and sorts all that is parked as long as the table was not
+// analysed with so much in it: 80 ms a claim with 50,000.
+func (q *RetryQueue) inOrder(ctx context.Context, read func(pgx.Rows) error, query string, args ...any) error {
+	var b pgx.Batch
+	b.Queue(`select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)`)
+	b.Queue(query, args...).Query(read)
+	return q.cfg.DB.SendBatch(ctx, &b).Close()
 }
 
 // handOut makes items of claimed rows. Those that cannot be delivered say so: they are to become dead letters.
@@ -251,8 +260,12 @@ func (q *RetryQueue) untilNext(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	var micros int64
-	err := q.cfg.DB.QueryRow(ctx, `select coalesce(extract(epoch from min(not_before) - clock_timestamp()) * 1000000, $2)::bigint
-		from core.tb_observer_retry where listener = $1 and claimed_by is null and not follows and not_before > clock_timestamp() - interval '20 milliseconds'`, q.cfg.Listener, retryPoll.Microseconds()).Scan(&micros)
+	err := q.inOrder(ctx, func(rows pgx.Rows) (err error) {
+		micros, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+		return err
+	}, `select coalesce(extract(epoch from min(not_before) - clock_timestamp()) * 1000000, $2)::bigint
+		from core.tb_observer_retry where listener = $1 and claimed_by is null and not follows and not_before > statement_timestamp() - interval '20 milliseconds'`,
+		q.cfg.Listener, retryPoll.Microseconds())
 	if err != nil {
 		return 0, wrap("read retries", err)
 	}

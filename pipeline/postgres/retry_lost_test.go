@@ -24,14 +24,19 @@ func (l *lossy) loses(sql string) bool {
 	return text != "" && strings.Contains(sql, text) && l.lose.CompareAndSwap(text, "")
 }
 
-func (l *lossy) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	rows, err := l.Pool.Query(ctx, sql, args...)
-	if err == nil && l.loses(sql) {
-		rows.Close()
-		return nil, errors.Join(errors.New("connection reset by peer"), rows.Err())
+func (l *lossy) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if !l.loses(lastOf(b)) {
+		return l.Pool.SendBatch(ctx, b)
 	}
-	return rows, err
+	b.QueuedQueries[len(b.QueuedQueries)-1].Query(func(rows pgx.Rows) error {
+		rows.Close()
+		return errors.Join(errors.New("connection reset by peer"), rows.Err())
+	})
+	return l.Pool.SendBatch(ctx, b)
 }
+
+// lastOf is the statement of a batch that is not a setting.
+func lastOf(b *pgx.Batch) string { return b.QueuedQueries[len(b.QueuedQueries)-1].SQL }
 
 const aClaim = "claims = r.claims + 1"
 
@@ -95,11 +100,11 @@ type cancelling struct {
 	cancel context.CancelFunc
 }
 
-func (c *cancelling) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if strings.Contains(sql, aClaim) {
+func (c *cancelling) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if strings.Contains(lastOf(b), aClaim) {
 		c.cancel()
 	}
-	return c.Pool.Query(ctx, sql, args...)
+	return c.Pool.SendBatch(ctx, b)
 }
 
 func TestAClaimOutlivesAShutdownThatBeginsMeanwhile(t *testing.T) {
@@ -171,6 +176,11 @@ func (d *timed) check(ctx context.Context, sql string) {
 func (d *timed) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	d.check(ctx, sql)
 	return d.Pool.Query(ctx, sql, args...)
+}
+
+func (d *timed) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	d.check(ctx, lastOf(b))
+	return d.Pool.SendBatch(ctx, b)
 }
 
 func (d *timed) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
