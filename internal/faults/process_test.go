@@ -35,12 +35,18 @@ var started atomic.Int64
 // startObserver runs the program with a configuration file, and more in its environment, until the test ends, at the latest.
 func startObserver(t *testing.T, config string, environment ...string) *observer {
 	t.Helper()
+	return startBinary(t, os.Args[0], config, environment...)
+}
+
+// startBinary is startObserver for another build of the tests.
+func startBinary(t *testing.T, binary, config string, environment ...string) *observer {
+	t.Helper()
 	name := filepath.Join(filepath.Dir(config), fmt.Sprintf("observer-%d.log", started.Add(1)))
 	output, err := os.Create(name)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, output.Close()) }() // the child has its own descriptor
-	o := &observer{log: name, done: make(chan struct{}), cmd: command(context.Background(), "run", "--config", config)}
-	o.cmd.Env = append(o.cmd.Env, environment...)
+	o := &observer{log: name, done: make(chan struct{}), cmd: exec.Command(binary, "run", "--config", config)}
+	o.cmd.Env = append(append(os.Environ(), childEnv+"=1"), environment...)
 	alive, err := o.cmd.StdinPipe() // closes with this process, which ends the child
 	require.NoError(t, err)
 	o.cmd.Stdout, o.cmd.Stderr = output, output
