@@ -51,6 +51,25 @@ type unconfirmed struct {
 	since    time.Time
 	next     time.Time // when it is acked again
 	patience time.Duration
+	before   *burst // nil: an answer stands for this one only; guarded by the driver's mu
+}
+
+// ack is one that is to be sent.
+type ack struct {
+	at  place
+	raw jetstream.Msg
+}
+
+// burst is what was acked before the last of several acks.
+type burst struct {
+	acks  []ack
+	links uint64 // which connection it was
+	begun time.Time
+}
+
+// covered reports whether all went the same way: neither the connection nor the server can have changed on the way.
+func (b *burst) covered(links uint64) bool {
+	return b != nil && links == b.links && time.Since(b.begun) < ackPatience
 }
 
 // listen subscribes to the answers of the server. Close ends that.
@@ -66,6 +85,7 @@ func (d *Driver) answered(m *natsgo.Msg) {
 	if err != nil {
 		return
 	}
+	links := d.conn.Stats().Reconnects
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	u := d.unconfirmed[at]
@@ -73,10 +93,29 @@ func (d *Driver) answered(m *natsgo.Msg) {
 		return
 	}
 	if m.Header.Get("Status") != "" { // no leader
-		u.next = time.Now()
+		u.refused(d.unconfirmed)
 		return
 	}
 	d.forget(at)
+	if u.before.covered(links) {
+		for _, a := range u.before.acks {
+			d.forget(a.at)
+		}
+	}
+}
+
+// refused makes an ack due, and those that it stood for. It is called under the lock.
+func (u *unconfirmed) refused(all map[place]*unconfirmed) {
+	u.next = time.Now()
+	if u.before == nil {
+		return
+	}
+	for _, a := range u.before.acks {
+		if other := all[a.at]; other != nil {
+			other.next = u.next
+		}
+	}
+	u.before = nil
 }
 
 // forget is called under the lock.
@@ -85,6 +124,27 @@ func (d *Driver) forget(at place) {
 	if len(d.unconfirmed) == 0 {
 		d.confirmed.set()
 	}
+}
+
+// sendAcks sends a burst.
+func (d *Driver) sendAcks(list []ack) {
+	if len(list) < 2 || d.cfg.Topology.cfg.JetStream.Replicas > 1 {
+		for _, a := range list {
+			d.sendAck(a.at, a.raw)
+		}
+		return
+	}
+	b := &burst{acks: list[:len(list)-1], links: d.conn.Stats().Reconnects, begun: time.Now()}
+	last := list[len(list)-1]
+	d.mu.Lock()
+	if u := d.unconfirmed[last.at]; u != nil { // else it came again and was acked for that
+		u.before = b
+	}
+	d.mu.Unlock()
+	for _, a := range b.acks {
+		_ = d.conn.Publish(a.raw.Reply(), nil) // see sendAck
+	}
+	d.sendAck(last.at, last.raw)
 }
 
 // sendAck does not say whether it could: what was not sent is not answered.
@@ -129,7 +189,7 @@ func (d *Driver) dueAcks(all bool) (due map[place]jetstream.Msg, doubtful bool) 
 		if due == nil {
 			due = map[place]jetstream.Msg{}
 		}
-		due[at] = u.raw
+		due[at], u.before = u.raw, nil
 		u.patience = min(2*u.patience, ackRest)
 		u.next = now.Add(u.patience)
 		doubtful = doubtful || now.Sub(u.since) > streamDoubts

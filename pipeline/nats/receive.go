@@ -165,7 +165,7 @@ func (d *Driver) again(at place, raw jetstream.Msg) bool {
 	case e != nil:
 		e.raw = raw
 	case u != nil:
-		u.raw = raw
+		u.raw, u.before = raw, nil
 	}
 	d.mu.Unlock()
 	if u != nil {

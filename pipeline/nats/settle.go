@@ -15,12 +15,19 @@ import (
 // Ack implements window.Driver. It does not wait for the server: what that does not confirm is told again, and is not handed
 // out meanwhile. Close waits.
 func (d *Driver) Ack(ctx context.Context, list []window.Item) error {
+	acks, marked := make([]ack, 0, len(list)), []*entry(nil)
 	for _, item := range list {
 		e, raw := d.settle(item, true)
 		if e == nil {
 			continue
 		}
-		d.sendAck(e.at, raw)
+		acks = append(acks, ack{e.at, raw})
+		if e.marked {
+			marked = append(marked, e)
+		}
+	}
+	d.sendAcks(acks)
+	for _, e := range marked {
 		d.starts.clear(ctx, e)
 	}
 	return nil
