@@ -47,8 +47,8 @@ type Driver struct {
 	inbox   string // before the place, where the server answers
 	answers *natsgo.Subscription
 
-	mu       sync.Mutex // guards what follows
-	queue    []*entry   // received, not handed out
+	mu       sync.Mutex       // guards what follows
+	queue    []*entry         // received, not handed out
 	out      map[place]*entry // of those and of what was handed out, what is not settled
 	running  int
 	only     *entry        // the suspect that runs by itself
@@ -106,8 +106,8 @@ func NewDriver(cfg DriverConfig) (*Driver, error) {
 	js := cfg.Topology.cfg.JetStream
 	return &Driver{
 		cfg: cfg, conn: cfg.Topology.conn, ackWait: cfg.Topology.cfg.ackWait(),
-		starts:  newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
-		out: map[place]*entry{}, unconfirmed: map[place]*unconfirmed{},
+		starts: newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
+		out:    map[place]*entry{}, unconfirmed: map[place]*unconfirmed{},
 		fetchable: make(signal, 1), wanted: make(signal, 1), confirmed: make(signal, 1),
 	}, nil
 }
