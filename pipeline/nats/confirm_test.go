@@ -86,6 +86,7 @@ func TestAnAckThatTheServerNeverGotIsRepeated(t *testing.T) {
 			empties(t, url, 1)
 			stop()
 			require.Empty(t, <-fetching, "neither what is done nor what is running comes again")
+			nothing(t, d, time.Second)
 			require.NoError(t, d.Ack(t.Context(), items[n:]))
 			require.NoError(t, d.Close(t.Context()))
 			require.Zero(t, waiting(t, url, cfg))
