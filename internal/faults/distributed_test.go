@@ -44,8 +44,10 @@ func newFleet(t *testing.T, databases int, nodes []*natsNode) *fleet {
 	return f
 }
 
-func (f *fleet) bus() string {
-	return fmt.Sprintf("[transport.nats]\nurl = %q\n[transport.nats.jetstream]\nreplicas = %d\nack_wait_secs = %d", urls(f.nodes), f.replicas, f.ackWait)
+func (f *fleet) bus() string { return f.busAt(urls(f.nodes)) }
+
+func (f *fleet) busAt(url string) string {
+	return fmt.Sprintf("[transport.nats]\nurl = %q\n[transport.nats.jetstream]\nreplicas = %d\nack_wait_secs = %d", url, f.replicas, f.ackWait)
 }
 
 // bridge runs a bridge of one database.
@@ -61,7 +63,21 @@ func (f *fleet) bridge(t *testing.T, database int, name string) *observer {
 // worker runs a worker.
 func (f *fleet) worker(t *testing.T, name string) *observer {
 	t.Helper()
-	return startObserver(t, f.worlds[0].config(t, settings{instance: name, retry: patient, transport: "transport = \"nats\"\n" + f.bus()}))
+	return f.workerAt(t, name, urls(f.nodes))
+}
+
+// workerAt runs a worker that reaches the bus at an address of its own.
+func (f *fleet) workerAt(t *testing.T, name, url string) *observer {
+	t.Helper()
+	return startObserver(t, f.worlds[0].config(t, settings{instance: name, retry: patient, transport: "transport = \"nats\"\n" + f.busAt(url)}))
+}
+
+// led runs a bridge of the only database and waits until it leads.
+func (f *fleet) led(t *testing.T) *observer {
+	t.Helper()
+	bridge := f.bridge(t, 0, "bridge")
+	bridge.leads(t)
+	return bridge
 }
 
 // killed notes a fault for all databases: what was running may come again.
@@ -112,8 +128,7 @@ func (f *fleet) excuse(w *world) {
 func TestABridgeAndWorkersDeliverEverything(t *testing.T) {
 	scenario(t)
 	f := newFleet(t, 1, natsCluster(t, 1))
-	bridge := f.bridge(t, 0, "bridge")
-	bridge.leads(t)
+	bridge := f.led(t)
 	workers := []*observer{f.worker(t, "one"), f.worker(t, "two")}
 	f.receiver.delay(0, 20*time.Millisecond)
 	startWriters(t, f.worlds[0].writers, t.Name())
