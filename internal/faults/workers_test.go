@@ -185,18 +185,37 @@ func TestRollingRestartsOfWorkersStrandNothing(t *testing.T) {
 	w, bridge := f.worlds[0], f.led(t)
 	names := []string{"one", "two"}
 	workers := []*observer{f.worker(t, names[0]), f.worker(t, names[1])}
-	for range 3 {
+	for _, o := range workers {
+		o.awaits(t, `msg=working`)
+	}
+	f.receiver.delay(500*time.Millisecond, time.Second)
+	for range pick(1, 3) {
 		for i, name := range names {
-			f.receiver.delay(300*time.Millisecond, 300*time.Millisecond)
-			w.commits(t, 2*ahead)
+			w.commitsAtOnce(t, 5*ahead/2)
 			f.holds(t, len(names)*ahead)
 			code, _ := workers[i].terminate(t)
 			require.Zero(t, code)
 			workers[i] = f.worker(t, name)
 			workers[i].awaits(t, `msg=working`)
 		}
-		f.receiver.delay(0, 0)
 	}
-	v := f.finish(t, fmt.Sprintf("SIGTERM of each worker in turn, three times, with %d events read ahead", ahead), append(workers, bridge)...)
+	f.receiver.delay(0, 0)
+	v := f.finish(t, fmt.Sprintf("SIGTERM of each worker in turn, three times, each with %d events read ahead", ahead), append(workers, bridge)...)
 	require.Zero(t, v.duplicates)
+}
+
+// commitsAtOnce makes n changes in one transaction, and journals them.
+func (w *world) commitsAtOnce(t *testing.T, n int) {
+	t.Helper()
+	one := &writer{writers: w.writers, name: fmt.Sprintf("test-%d", started.Add(1))}
+	require.NoError(t, one.connect(t.Context()))
+	defer one.hangUp(t.Context())
+	tx, mark, err := one.begin(t.Context())
+	require.NoError(t, err)
+	made := make([]change, n)
+	for i := range made {
+		made[i], err = one.change(t.Context(), tx, int64(1+i%entities), mark, false)
+		require.NoError(t, err)
+	}
+	require.NoError(t, one.commit(t.Context(), tx, mark, made))
 }
