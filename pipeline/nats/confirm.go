@@ -21,7 +21,7 @@ import (
 
 const (
 	ackLook      = 100 * time.Millisecond // between two looks at what was not answered
-	ackPatience  = 500 * time.Millisecond // until an ack without an answer is sent again, doubled each time
+	ackPatience  = time.Second            // until an ack without an answer is sent again, doubled each time
 	ackRest      = 10 * time.Second       // the longest such time
 	streamDoubts = 2 * time.Second        // without an answer: is that stream there at all?
 )

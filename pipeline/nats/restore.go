@@ -22,7 +22,7 @@ func restored(log *slog.Logger, what, name string, err error) error {
 
 // anew is where a stream begins that was there before. Whoever holds messages of the other may still ack them, and
 // the server looks at nothing but their sequence: no stream has come as far as its age in microseconds.
-func anew() uint64 { return uint64(time.Now().UnixMicro()) } //nolint:gosec // after 1970
+func anew() uint64 { return uint64(time.Now().UnixMicro()) }
 
 // Restore makes again what [Setup] has made and somebody has deleted since.
 func (t *Topology) Restore(ctx context.Context, log *slog.Logger) error {
