@@ -18,11 +18,15 @@ import (
 // a consumer of several copies once a quorum of them has the ack. It answers each repetition too, also for an event that
 // is long gone. Without a leader, and without the consumer, there is "no responders"; a leader that has not heard yet that
 // the event was delivered, and one that is deposed, say nothing.
+//
+// A consumer of one copy takes the acks of a connection in their order, so the answer to the last of a burst stands for the
+// others. With several copies another leader may take the last, so each has its answer.
 
 const (
 	ackLook      = 100 * time.Millisecond // between two looks at what was not answered
 	ackPatience  = time.Second            // until an ack without an answer is sent again, doubled each time
 	ackRest      = 10 * time.Second       // the longest such time
+	burstSpan    = 500 * time.Millisecond // from a burst to the answer: too short for a server to die and come back
 	streamDoubts = 2 * time.Second        // without an answer: is that stream there at all?
 )
 
@@ -69,7 +73,7 @@ type burst struct {
 
 // covered reports whether all went the same way: neither the connection nor the server can have changed on the way.
 func (b *burst) covered(links uint64) bool {
-	return b != nil && links == b.links && time.Since(b.begun) < ackPatience
+	return b != nil && links == b.links && time.Since(b.begun) < burstSpan
 }
 
 // listen subscribes to the answers of the server. Close ends that.
