@@ -74,6 +74,7 @@ func (p *Pipeline) relay(ctx context.Context, pool *pgxpool.Pool, cfg postgres.C
 		p.health.OK(bridgeCheck) // a standby publishes nothing
 	})
 	beside.Go(func() { confirm.run(ctx) })
+	beside.Go(func() { bus.keep(ctx, func(ctx context.Context) error { return dead.Restore(ctx, p.log) }) })
 	beside.Go(func() {
 		postgres.RunRetention(ctx, postgres.RetentionConfig{DB: pool, Days: cfg.RetentionDays, Held: lease.Held, Log: p.log})
 	})
@@ -196,6 +197,9 @@ func (c *confirmer) look(ctx context.Context) error {
 		}
 		if now, first, err = c.bus.state(ctx); err != nil { // what it says is in the stream by now, at the latest
 			return err
+		}
+		if known.Lost(now) { // meanwhile
+			return c.refill(ctx, known, now)
 		}
 		c.next, c.upTo = &position, now.Sequence
 	}

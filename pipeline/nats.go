@@ -5,9 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fraiseql/observer/internal/natsconn"
@@ -27,6 +27,7 @@ type bus struct {
 	conn   *natsconn.Conn
 	server *nats.Embedded // nil: it is another process
 	cfg    nats.Config
+	log    *slog.Logger
 }
 
 // runNATS bridges, works, or both, until ctx ends.
@@ -52,7 +53,7 @@ func (p *Pipeline) runNATS(ctx context.Context) error {
 // openBus connects and sees to it that the stream is there. It waits, and says so in /readyz, for a server that does not
 // answer.
 func (p *Pipeline) openBus(ctx context.Context) (*bus, error) {
-	b := &bus{cfg: p.plan.cfg.Transport.NATS}
+	b := &bus{cfg: p.plan.cfg.Transport.NATS, log: p.log}
 	if err := b.connect(ctx, p.log); err != nil {
 		return nil, err
 	}
@@ -117,16 +118,31 @@ func (b *bus) setup(ctx context.Context) (*nats.Topology, error) {
 	return nats.Setup(ctx, b.conn.Conn, b.conn, b.cfg, nats.Ahead)
 }
 
-// ask reports whether the stream answers. One that somebody deleted is made again.
+// ask reports whether the stream answers. What somebody deleted is made again.
 func (b *bus) ask(ctx context.Context) error {
 	if err := b.conn.Down(); err != nil {
 		return err
 	}
-	_, err := b.State(ctx)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = b.setup(ctx)
+	return b.Restore(ctx, b.log)
+}
+
+// keep makes again what somebody deletes, until ctx ends.
+func (b *bus) keep(ctx context.Context, restore func(context.Context) error) {
+	trouble := outage.New(b.log, "streams cannot be looked after, will try again", "streams are looked after again")
+	for pause(ctx, probeEvery) {
+		if b.conn.Down() != nil { // which is said elsewhere
+			continue
+		}
+		patience, cancel := context.WithTimeout(ctx, natsPatience)
+		err := restore(patience)
+		cancel()
+		switch {
+		case err == nil:
+			trouble.OK()
+		case ctx.Err() == nil:
+			trouble.Failed(err)
+		}
 	}
-	return err
 }
 
 // state returns how far the stream is filled, and the first sequence that is not settled.
@@ -158,6 +174,11 @@ func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
 		p.health.Become("worker")
 	}
 	p.log.Info("working", slog.String("stream", bus.cfg.StreamName), slog.String("consumer", bus.cfg.ConsumerName))
+	keeping, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { bus.keep(keeping, queue.Restore) })
+	defer beside.Wait()
+	defer stop()
 	return p.work(ctx, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead, lag: bus.Lag})
 }
 

@@ -49,19 +49,27 @@ func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, cfg DeadLetter
 	}
 	l := &DeadLetters{cfg: cfg, js: js, subjects: subjects{cfg.Stream, cfg.Consumer}}
 	var err error
-	if l.stream, err = ensureStream(ctx, js, jetstream.StreamConfig{
-		Name: cfg.Stream + "_dead_letters", Subjects: []string{cfg.Stream + "_dead_letters.*.*"}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
-		Description: "deliveries that failed for good",
-	}); err != nil {
+	if l.stream, err = ensureStream(ctx, js, cfg.dead()); err != nil {
 		return nil, wrap("create stream of dead letters", err)
 	}
-	if l.retries, err = ensureStream(ctx, js, jetstream.StreamConfig{
-		Name: retriesStream(cfg.Stream), Subjects: []string{retriesStream(cfg.Stream) + ".>"}, MaxMsgsPerSubject: 1, Replicas: cfg.Replicas,
-		Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, Description: "deliveries that wait for their next attempt",
-	}); err != nil {
+	if l.retries, err = ensureStream(ctx, js, cfg.parked()); err != nil {
 		return nil, wrap("create stream of retries", err)
 	}
 	return l, nil
+}
+
+func (c DeadLettersConfig) dead() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: c.Stream + "_dead_letters", Subjects: []string{c.Stream + "_dead_letters.*.*"}, MaxMsgsPerSubject: 1, Replicas: max(c.Replicas, 1),
+		Description: "deliveries that failed for good",
+	}
+}
+
+func (c DeadLettersConfig) parked() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: retriesStream(c.Stream), Subjects: []string{retriesStream(c.Stream) + ".>"}, MaxMsgsPerSubject: 1, Replicas: max(c.Replicas, 1),
+		Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, Description: "deliveries that wait for their next attempt",
+	}
 }
 
 // schedules refuses servers that know no message schedules: they take the messages and never deliver them. Where there is
@@ -203,7 +211,6 @@ func (r *record) key() string { return deliveryKey(r.EventID, r.Observer, r.Acti
 
 // ensureStream creates a stream, or changes one that lacks what it needs. One that fits is left alone.
 func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	want.Replicas = max(want.Replicas, 1)
 	stream, err := js.Stream(ctx, want.Name)
 	if err == nil {
 		has := stream.CachedInfo().Config

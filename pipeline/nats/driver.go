@@ -14,7 +14,7 @@ import (
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
-// flushTimeout is how long Close waits for the server to have read the acks.
+// flushTimeout is how long Close waits for the server to confirm the acks.
 const flushTimeout = 5 * time.Second
 
 // DriverConfig describes a [Driver].
@@ -32,35 +32,43 @@ type DriverConfig struct {
 }
 
 // Driver reads a durable consumer: it asks the server for as many messages as Fetch may return and no more, so that other
-// workers get the rest, and keeps what is out from being delivered again.
+// workers get the rest, and keeps what is out from being delivered again. What it acked is told the server until that
+// confirms it.
 type Driver struct {
 	cfg     DriverConfig
 	conn    *natsgo.Conn
 	ackWait time.Duration
 	starts  starts
 
-	beat    sync.Once
-	stop    context.CancelFunc // ends the heartbeats
-	beating chan struct{}      // closed when they ended
+	begin   sync.Once
+	unable  error              // why it could not
+	stop    context.CancelFunc // ends what runs beside
+	beside  sync.WaitGroup
+	inbox   string // before the place, where the server answers
+	answers *natsgo.Subscription
 
-	mu       sync.Mutex // guards what follows
-	queue    []*entry   // received, not handed out
-	out      map[*entry]struct{}
+	mu       sync.Mutex       // guards what follows
+	queue    []*entry         // received, not handed out
+	out      map[place]*entry // of those and of what was handed out, what is not settled
 	running  int
 	only     *entry        // the suspect that runs by itself
 	want     int           // how many Fetch may return
 	pulling  chan struct{} // closed when the goroutine that receives has ended; nil without one
 	stopPull context.CancelFunc
 	failure  error // of receiving, for Fetch to return
-	sent     bool  // acks that the server may not have read
+	sent     bool  // something that the server may not have read, and does not confirm
+
+	unconfirmed map[place]*unconfirmed
 
 	fetchable signal // Fetch has something to return
 	wanted    signal // want has changed
+	confirmed signal // nothing is unconfirmed
 }
 
 // entry is one message that the server has delivered to us and that is not settled.
 type entry struct {
-	raw       jetstream.Msg
+	at        place
+	raw       jetstream.Msg // as it was delivered last; guarded by the driver's mu
 	item      window.Item
 	id        string
 	delivered uint64 // how often the server has delivered it
@@ -98,19 +106,18 @@ func NewDriver(cfg DriverConfig) (*Driver, error) {
 	js := cfg.Topology.cfg.JetStream
 	return &Driver{
 		cfg: cfg, conn: cfg.Topology.conn, ackWait: cfg.Topology.cfg.ackWait(),
-		starts:  newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
-		beating: make(chan struct{}), out: map[*entry]struct{}{},
-		fetchable: make(signal, 1), wanted: make(signal, 1),
+		starts: newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
+		out:    map[place]*entry{}, unconfirmed: map[place]*unconfirmed{},
+		fetchable: make(signal, 1), wanted: make(signal, 1), confirmed: make(signal, 1),
 	}, nil
 }
 
 // Fetch implements window.Driver. When its ctx ends, what was received and not returned goes back to the server at once.
 func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
-	d.beat.Do(func() {
-		var run context.Context
-		run, d.stop = context.WithCancel(context.WithoutCancel(ctx))
-		go d.heartbeat(run) // ended by Close
-	})
+	d.begin.Do(func() { d.unable = d.start(context.WithoutCancel(ctx)) })
+	if d.unable != nil {
+		return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, d.unable)
+	}
 	for {
 		if err := d.judge(ctx); err != nil {
 			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
@@ -127,6 +134,17 @@ func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
 		}
 	}
+}
+
+// start runs what stands beside Fetch. Close ends it.
+func (d *Driver) start(ctx context.Context) error {
+	if err := d.listen(); err != nil {
+		return err
+	}
+	ctx, d.stop = context.WithCancel(ctx)
+	d.beside.Go(func() { d.heartbeat(ctx) })
+	d.beside.Go(func() { d.repeatAcks(ctx) })
+	return nil
 }
 
 func (d *Driver) items(ctx context.Context, list []*entry) []window.Item {

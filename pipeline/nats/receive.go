@@ -134,22 +134,44 @@ func (d *Driver) drain(messages jetstream.MessagesContext, last jetstream.Msg) {
 
 // queueUp makes an entry of a message that the server delivered.
 func (d *Driver) queueUp(raw jetstream.Msg) {
-	place, err := raw.Metadata()
+	meta, err := raw.Metadata()
 	if err != nil {
 		d.cfg.Log.Warn("a message came that is none of a stream", "error", err)
 		return
 	}
-	msg := unmarshal(raw, place)
+	at := place{meta.Sequence.Stream, meta.Timestamp.UnixNano()}
+	if d.again(at, raw) {
+		return
+	}
+	msg := unmarshal(raw, meta)
 	if !d.cfg.Opaque {
 		decode(msg)
 	}
-	e := &entry{raw: raw, id: msg.UUID, delivered: place.NumDelivered}
+	e := &entry{at: at, raw: raw, id: msg.UUID, delivered: meta.NumDelivered}
 	e.item = window.Item{Msg: msg, Raw: e}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.queue = append(d.queue, e)
-	d.out[e] = struct{}{}
+	d.out[at] = e
 	d.fetchable.set()
+}
+
+// again reports whether we have the message already: the server did not hear of our heartbeats, or of our ack, which is
+// sent again.
+func (d *Driver) again(at place, raw jetstream.Msg) bool {
+	d.mu.Lock()
+	e, u := d.out[at], d.unconfirmed[at]
+	switch {
+	case e != nil:
+		e.raw = raw
+	case u != nil:
+		u.raw, u.before = raw, nil
+	}
+	d.mu.Unlock()
+	if u != nil {
+		d.sendAck(at, raw)
+	}
+	return e != nil || u != nil
 }
 
 // returnQueue gives everything back that was not handed out, so that another worker gets it without waiting for ours to
@@ -159,8 +181,8 @@ func (d *Driver) returnQueue() {
 	defer d.mu.Unlock()
 	var failed error
 	for _, e := range d.queue {
-		delete(d.out, e)
-		failed = errors.Join(failed, e.giveBack(0))
+		delete(d.out, e.at)
+		failed = errors.Join(failed, giveBack(e.raw, 0))
 	}
 	d.sent = d.sent || len(d.queue) > 0
 	d.queue, d.want = nil, 0

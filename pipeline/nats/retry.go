@@ -77,15 +77,19 @@ func OpenRetryQueue(ctx context.Context, js jetstream.JetStream, cfg RetryQueueC
 		return nil, err
 	}
 	q := &RetryQueue{subjects: dead.subjects, cfg: cfg, js: js, stream: dead.retries, dead: dead, out: map[string]*hand{}}
-	q.consumer, err = q.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: cfg.Consumer, FilterSubject: q.subjects.due("*"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: cfg.AckWait,
-		MaxDeliver: -1, MaxAckPending: -1, // what is in hand is limited by the windows of the workers
-	})
+	q.consumer, err = q.stream.CreateOrUpdateConsumer(ctx, cfg.consumer(q.subjects))
 	if err != nil {
 		return nil, wrap("create consumer of retries", err)
 	}
 	q.keepAlive()
 	return q, nil
+}
+
+func (c RetryQueueConfig) consumer(s subjects) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: c.Consumer, FilterSubject: s.due("*"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: c.AckWait,
+		MaxDeliver: -1, MaxAckPending: -1, // what is in hand is limited by the windows of the workers
+	}
 }
 
 // keepAlive tells the server again and again what is in hand.

@@ -90,7 +90,7 @@ func (q *RetryQueue) tell(ctx context.Context, h *hand) error {
 	if err != nil {
 		return err
 	}
-	return q.release(h)
+	return q.release(ctx, h)
 }
 
 func (q *RetryQueue) done(ctx context.Context, h *hand) error {
@@ -116,12 +116,14 @@ func (q *RetryQueue) giveBack(ctx context.Context, h *hand) error {
 	return nil
 }
 
-// release acks the message of h, and lets the next suspect run.
-func (q *RetryQueue) release(h *hand) error {
+// release acks the message of h until the server confirms it (see confirm.go), and lets the next suspect run.
+func (q *RetryQueue) release(ctx context.Context, h *hand) error {
 	q.mu.Lock()
 	msg := h.msg
 	q.mu.Unlock()
-	if err := msg.Ack(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	if err := msg.DoubleAck(ctx); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
 		return err
 	}
 	q.mu.Lock()
@@ -163,6 +165,9 @@ func (q *RetryQueue) Close(ctx context.Context) error {
 		}
 	}
 }
+
+// confirmTimeout is how long one ack of a retry may take; then it is sent again.
+const confirmTimeout = 2 * time.Second
 
 // outcomeTimeout bounds how long the end waits for the server to have read the last acks.
 const outcomeTimeout = 5 * time.Second

@@ -6,67 +6,75 @@ import (
 	"fmt"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
-// Ack implements window.Driver. The server has read it when Close returns nil.
+// Ack implements window.Driver. It does not wait for the server: what that does not confirm is told again, and is not handed
+// out meanwhile. Close waits.
 func (d *Driver) Ack(ctx context.Context, list []window.Item) error {
-	var failed error
+	acks, marked := make([]ack, 0, len(list)), []*entry(nil)
 	for _, item := range list {
-		e, ok := d.settle(item)
-		if !ok {
+		e, raw := d.settle(item, true)
+		if e == nil {
 			continue
 		}
-		if err := e.raw.Ack(); err != nil {
-			failed = errors.Join(failed, err)
-			continue // it comes again, and what is noted of it with it
+		acks = append(acks, ack{e.at, raw})
+		if e.marked {
+			marked = append(marked, e)
 		}
+	}
+	d.sendAcks(acks)
+	for _, e := range marked {
 		d.starts.clear(ctx, e)
 	}
-	return wrap("ack", failed)
+	return nil
 }
 
 // Nack implements window.Driver. A failure is an outcome: the event no longer counts as one that may have ended the process.
 func (d *Driver) Nack(ctx context.Context, item window.Item, delay time.Duration) error {
-	e, ok := d.settle(item)
-	if !ok {
+	e, raw := d.settle(item, false)
+	if e == nil {
 		return nil
 	}
 	d.starts.clear(ctx, e)
-	return wrap("nack", e.giveBack(delay))
+	return wrap("nack", giveBack(raw, delay))
 }
 
-func (e *entry) giveBack(delay time.Duration) error {
+func giveBack(raw jetstream.Msg, delay time.Duration) error {
 	if delay <= 0 {
-		return e.raw.Nak()
+		return raw.Nak()
 	}
-	return e.raw.NakWithDelay(delay)
+	return raw.NakWithDelay(delay)
 }
 
-// settle reports whether item was still out, and counts it as settled.
-func (d *Driver) settle(item window.Item) (*entry, bool) {
+// settle counts item as settled. It returns nil where it was that already. What is done waits for its confirmation.
+func (d *Driver) settle(item window.Item, done bool) (*entry, jetstream.Msg) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, ok := item.Raw.(*entry)
-	if !ok {
-		return nil, false
+	if !ok || d.out[e.at] != e {
+		return nil, nil
 	}
-	if _, out := d.out[e]; !out {
-		return nil, false
-	}
-	delete(d.out, e)
+	delete(d.out, e.at)
 	d.running--
-	d.sent = true
+	if done {
+		now := time.Now()
+		d.unconfirmed[e.at] = &unconfirmed{raw: e.raw, since: now, next: now.Add(ackPatience), patience: ackPatience}
+	} else {
+		d.sent = true
+	}
 	if d.only == e {
 		d.only = nil
 	}
 	d.fetchable.set()
-	return e, true
+	return e, e.raw
 }
 
-// heartbeat keeps what is out from being delivered to others while it runs for long.
+// heartbeat keeps what is out from being delivered to others while it runs for long, and what is done until the server knows.
 func (d *Driver) heartbeat(ctx context.Context) {
-	defer close(d.beating)
 	tick := time.NewTicker(d.ackWait / 3)
 	defer tick.Stop()
 	for {
@@ -75,43 +83,53 @@ func (d *Driver) heartbeat(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, e := range d.outstanding() {
-			if err := e.raw.InProgress(); err != nil {
-				d.cfg.Log.Debug("heartbeat failed", "event_id", e.id, "error", err)
+		for _, raw := range d.outstanding() {
+			if err := raw.InProgress(); err != nil {
+				d.cfg.Log.Debug("heartbeat failed", "error", err)
 			}
 		}
 	}
 }
 
-func (d *Driver) outstanding() []*entry {
+func (d *Driver) outstanding() []jetstream.Msg {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := make([]*entry, 0, len(d.out))
-	for e := range d.out {
-		list = append(list, e)
+	list := make([]jetstream.Msg, 0, len(d.out)+len(d.unconfirmed))
+	for _, e := range d.out {
+		list = append(list, e.raw)
+	}
+	for _, u := range d.unconfirmed {
+		list = append(list, u.raw)
 	}
 	return list
 }
 
-// Close implements window.Driver: it gives back what was not handed out, and returns when the server has read all acks.
+// Close implements window.Driver: it gives back what was not handed out, and returns when the server has confirmed all acks
+// and read the rest.
 func (d *Driver) Close(ctx context.Context) error {
 	begun := true
-	d.beat.Do(func() { begun = false })
-	if !begun {
+	d.begin.Do(func() { begun = false })
+	if !begun || d.unable != nil {
 		return nil
 	}
 	d.retire()
-	d.stop()
-	<-d.beating
-	if !d.unread() {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	if err := d.conn.FlushWithContext(ctx); err != nil {
-		return fmt.Errorf("close nats driver: what was acked last may come again: %w", err)
+	err := d.awaitAcks(ctx)
+	d.stop()
+	d.beside.Wait()
+	if err == nil && d.unread() {
+		if failed := d.conn.FlushWithContext(ctx); failed != nil {
+			err = fmt.Errorf("what was given back may have to wait for ack_wait_secs: %w", failed)
+		}
 	}
-	return nil
+	if err != nil {
+		err = fmt.Errorf("close nats driver: %w", err)
+	}
+	if failed := d.answers.Unsubscribe(); failed != nil && !errors.Is(failed, natsgo.ErrConnectionClosed) {
+		err = errors.Join(err, failed)
+	}
+	return err
 }
 
 func (d *Driver) unread() bool {

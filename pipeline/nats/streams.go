@@ -82,12 +82,18 @@ func (t *Topology) create(ctx context.Context) error {
 			return err
 		}
 	}
-	starts, err := t.JS.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: t.cfg.StreamName + "_starts", Description: "starts without an outcome, by event",
+	starts, err := t.createStarts(ctx)
+	t.Starts = starts
+	return wrap("bucket "+t.bucket(), err)
+}
+
+func (t *Topology) bucket() string { return t.cfg.StreamName + "_starts" }
+
+func (t *Topology) createStarts(ctx context.Context) (jetstream.KeyValue, error) {
+	return t.JS.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: t.bucket(), Description: "starts without an outcome, by event",
 		TTL: startsTTL, History: 1, Storage: jetstream.FileStorage, Replicas: max(t.cfg.JetStream.Replicas, 1),
 	})
-	t.Starts = starts
-	return wrap("bucket "+t.cfg.StreamName+"_starts", err)
 }
 
 // checkServer looks at what the server said of itself when it was reached.
@@ -131,6 +137,9 @@ func (t *Topology) createStream(ctx context.Context) error {
 	want := t.cfg.stream()
 	stream, err := t.JS.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if _, err := t.JS.KeyValue(ctx, t.bucket()); err == nil { // made after the stream
+			want.FirstSeq = anew()
+		}
 		_, err = t.JS.CreateStream(ctx, want)
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return err
