@@ -56,6 +56,8 @@ type Driver struct {
 	beating  sync.WaitGroup
 
 	looked, swept time.Time // used by Fetch only
+	unsure        bool      // used by Fetch only: an answer got lost, and with it perhaps entries
+	pulse         pulse
 
 	mu      sync.Mutex        // guards what follows
 	entries map[string]*entry // what is this consumer's in the group, by id
@@ -100,6 +102,7 @@ func OpenDriver(ctx context.Context, cfg DriverConfig) (*Driver, error) {
 	if err := createGroup(ctx, cfg.Client, cfg.Stream, cfg.Group); err != nil {
 		return nil, err
 	}
+	d.pulse.begin(time.Now())
 	beat, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
 	d.beating.Go(func() { d.heartbeat(beat) })

@@ -255,3 +255,15 @@ func TestASecondGroupIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "has the consumer group billing")
 	require.True(t, window.IsFatal(err))
 }
+
+func TestWhatWasGivenBackComesBeforeWhatIsNew(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	list := events(1000)
+	publish(t, client, stream, list[:700])
+	d := driver(t, client, stream)
+	fetch(t, d, 700)
+	require.NoError(t, d.Close(t.Context()))
+	publish(t, client, stream, list[700:])
+	require.Equal(t, eventIDs(list), ids(fetch(t, driver(t, client, stream), 1000)))
+}
