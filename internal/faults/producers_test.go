@@ -12,6 +12,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/internal/testenv"
@@ -36,12 +37,16 @@ type producers struct {
 	twice map[string]bool // ids of events that were added again
 }
 
+// quietRedis keeps go-redis from printing what it also returns as errors. It has one logger for all its clients.
+var quietRedis = sync.OnceFunc(func() { goredis.SetLogger(&logging.VoidLogger{}) })
+
 func startProducers(t *testing.T, url string, p *producers) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stopping, p.twice = cancel, map[string]bool{}
 	options, err := goredis.ParseURL(url)
 	require.NoError(t, err)
+	quietRedis()
 	options.ReadTimeout, options.MaxRetries, options.ContextTimeoutEnabled = time.Second, -1, true
 	client := goredis.NewClient(options)
 	publisher, err := redisstream.NewPublisher(redisstream.PublisherConfig{Client: client}, nil)

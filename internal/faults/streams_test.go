@@ -113,7 +113,7 @@ func TestKillingAStreamWorkerLosesNothing(t *testing.T) {
 	s := newStreamWorld(t)
 	s.begin(t, s.server.Address(), "one", "two")
 	names := []string{"one", "two"}
-	for i := range pick(2, 20) {
+	for i := range pick(1, 20) {
 		name := names[i%2]
 		killed := s.kill(s.workers[name])
 		s.worker(t, name, s.server.Address())
@@ -131,9 +131,12 @@ func TestAStoppedStreamServerMakesNobodyDead(t *testing.T) {
 	s := newStreamWorld(t)
 	s.begin(t, s.server.Address(), "one", "two")
 	for range pick(1, 6) {
+		s.receiver.delay(200*time.Millisecond, 400*time.Millisecond) // much is in flight
+		s.producers.grows(t, 200)
 		s.server.Signal(t, syscall.SIGSTOP)
 		s.unready(t)
-		wait(t.Context(), pick(3*time.Second, 10*time.Second))
+		wait(t.Context(), pick(streamAckWait, 10*time.Second))
+		s.receiver.delay(0, 20*time.Millisecond)
 		s.server.Signal(t, syscall.SIGCONT)
 		s.goOn(t)
 	}
@@ -147,9 +150,12 @@ func TestACrashOfTheStreamServerLosesNothing(t *testing.T) {
 	s := newStreamWorld(t)
 	s.begin(t, s.server.Address(), "one", "two")
 	for range pick(1, 10) {
+		s.receiver.delay(200*time.Millisecond, 400*time.Millisecond) // much is in flight
+		s.producers.grows(t, 200)
 		s.server.Stop(t)
 		s.unready(t)
 		wait(t.Context(), pick(streamAckWait, 2*streamAckWait))
+		s.receiver.delay(0, 20*time.Millisecond)
 		s.server.Start(t)
 		s.goOn(t)
 	}
@@ -165,7 +171,7 @@ func (s *streamWorld) goOn(t *testing.T) {
 		s.delivers(t, back, name)
 		o.becomes(t, 200)
 	}
-	s.producers.grows(t, 200)
+	s.producers.grows(t, 100)
 }
 
 // TestResetsOnTheWayToTheStreamLoseNothing resets the connections of a worker again and again.
@@ -174,7 +180,7 @@ func TestResetsOnTheWayToTheStreamLoseNothing(t *testing.T) {
 	s := newStreamWorld(t)
 	proxy := newProxy(t, s.server.Address())
 	s.begin(t, proxy.Listen, "one")
-	for range pick(5, 60) {
+	for range pick(4, 60) {
 		_, err := proxy.Toxics.AddToxicJson(strings.NewReader(resets))
 		require.NoError(t, err)
 		wait(t.Context(), pick(200*time.Millisecond, time.Second))
@@ -192,7 +198,7 @@ func TestRollingRestartsOfStreamWorkersRepeatNothing(t *testing.T) {
 	s := newStreamWorld(t)
 	s.begin(t, s.server.Address(), "one", "two")
 	names := []string{"one", "two"}
-	for i := range pick(4, 20) {
+	for i := range pick(2, 20) {
 		name := names[i%2]
 		code, _ := s.workers[name].terminate(t)
 		require.Zero(t, code)
@@ -210,9 +216,9 @@ func TestARestartOfTheOnlyStreamWorkerKeepsTheOrder(t *testing.T) {
 	s := newStreamWorld(t)
 	s.producers.pause = 2 * time.Millisecond
 	s.begin(t, s.server.Address(), "one")
-	for range pick(2, 10) {
+	for range pick(1, 10) {
 		s.receiver.delay(100*time.Millisecond, 200*time.Millisecond) // 16 at a time: it falls behind
-		s.producers.grows(t, 1500)
+		s.producers.grows(t, pick(500, 1500))
 		code, _ := s.workers["one"].terminate(t)
 		require.Zero(t, code)
 		s.receiver.delay(0, 0)
@@ -230,7 +236,7 @@ func TestAFullStreamServerHoldsOnlyItsProducersUp(t *testing.T) {
 	s.begin(t, s.server.Address(), "one")
 	client := s.client(t)
 	s.receiver.delay(200*time.Millisecond, 200*time.Millisecond)
-	s.producers.grows(t, 300)
+	s.producers.grows(t, 100)
 	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
 	require.ErrorContains(t, client.Set(t.Context(), "test", "1", time.Second).Err(), "OOM")
 	wait(t.Context(), 100*time.Millisecond)

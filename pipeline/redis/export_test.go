@@ -8,3 +8,9 @@ func KillDriver(d *Driver) {
 	d.stop()
 	d.beating.Wait()
 }
+
+// LoseAnswer makes a driver one that did not get the last answer of the server, and returns the name of its consumer.
+func LoseAnswer(d *Driver) string {
+	d.unsure = true
+	return d.consumer
+}
