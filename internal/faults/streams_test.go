@@ -109,7 +109,7 @@ func (s *streamWorld) unready(t *testing.T) {
 
 // TestKillingAStreamWorkerLosesNothing kills one of two workers again and again: the other takes what it had.
 func TestKillingAStreamWorkerLosesNothing(t *testing.T) {
-	scenario(t)
+	exact(t)
 	s := newStreamWorld(t)
 	s.begin(t, s.server.Address(), "one", "two")
 	names := []string{"one", "two"}
