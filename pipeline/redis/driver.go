@@ -57,7 +57,10 @@ type Driver struct {
 
 	looked, swept time.Time // used by Fetch only
 	unsure        bool      // used by Fetch only: an answer got lost, and with it perhaps entries
+	wary          time.Time // used by Fetch only: until then a read whose answer got lost may still be carried out
 	pulse         pulse
+
+	telling sync.Mutex // held while the server is told what is settled, or asked what is this consumer's: an answer must not be older than what was told
 
 	mu      sync.Mutex        // guards what follows
 	entries map[string]*entry // what is this consumer's in the group, by id

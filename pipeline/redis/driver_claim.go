@@ -68,6 +68,8 @@ func (d *Driver) claim(ctx context.Context) (more bool, err error) {
 	if !d.pulse.steady(time.Now(), d.cfg.AckWait) {
 		idle = givenBack
 	}
+	d.telling.Lock()
+	defer d.telling.Unlock()
 	rows, err := claimIdle.Run(context.WithoutCancel(ctx), d.cfg.Client, []string{d.cfg.Stream, d.marks},
 		d.cfg.Group, d.consumer, idle.Milliseconds(), batchSize).Slice()
 	if err != nil {

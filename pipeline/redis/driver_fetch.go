@@ -35,7 +35,9 @@ func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 			d.cfg.Log.Warn("consumer group is gone and created anew", slog.String("topic", d.cfg.Stream))
 			err = createGroup(ctx, d.cfg.Client, d.cfg.Stream, d.cfg.Group)
 		}
-		d.unsure = d.unsure || err != nil
+		if err != nil {
+			d.unsure, d.wary = true, time.Now().Add(2*readTimeout)
+		}
 		if err != nil || len(items) > 0 {
 			return items, err
 		}
@@ -93,6 +95,10 @@ func (d *Driver) read(ctx context.Context, limit int) ([]window.Item, error) {
 		}
 	}
 	d.take(list)
+	if time.Now().Before(d.wary) { // what was given before it goes first
+		d.unsure = true
+		return nil, nil
+	}
 	return d.handOut(list), nil
 }
 

@@ -23,8 +23,11 @@ end
 return out`)
 
 // recover looks, after a read or a claim whose answer did not arrive, for what the server gave to this consumer all the same:
-// it goes before what is new.
+// it goes before what is new. A server that was held up may carry such a read out later: for a time, each read is followed by
+// another look.
 func (d *Driver) recover(ctx context.Context) error {
+	d.telling.Lock()
+	defer d.telling.Unlock()
 	from := "-"
 	for d.unsure {
 		rows, err := heldBy.Run(ctx, d.cfg.Client, []string{d.cfg.Stream, d.marks}, d.cfg.Group, d.consumer, from, batchSize).Slice()

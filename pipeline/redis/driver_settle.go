@@ -129,6 +129,8 @@ func (d *Driver) tell(ctx context.Context, done []*entry) error {
 			args = append(args, e.ID)
 		}
 	}
+	d.telling.Lock()
+	defer d.telling.Unlock()
 	if err := settle.Run(ctx, d.cfg.Client, []string{d.cfg.Stream, d.marks}, args...).Err(); err != nil {
 		return fmt.Errorf("acknowledge entries of stream %s: %w", d.cfg.Stream, err)
 	}

@@ -280,6 +280,19 @@ func TestWhatAnAnswerHeldThatGotLostComesBeforeWhatIsNew(t *testing.T) {
 	require.Equal(t, eventIDs(list), append(ids(first), ids(fetch(t, d, 4))...))
 }
 
+// TestAReadThatIsCarriedOutLateComesBeforeWhatIsNew is the same where the server does so after the consumer has looked.
+func TestAReadThatIsCarriedOutLateComesBeforeWhatIsNew(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	list := events(4)
+	d := driver(t, client, stream)
+	consumer := redis.LoseAnswer(d)
+	nothing(t, d)
+	publish(t, client, stream, list)
+	require.NoError(t, client.XReadGroup(t.Context(), &goredis.XReadGroupArgs{Group: "group", Consumer: consumer, Streams: []string{stream, ">"}, Count: 2}).Err())
+	require.Equal(t, eventIDs(list), ids(fetch(t, d, 4)))
+}
+
 func TestAFullServerLetsGoOfWhatIsDone(t *testing.T) {
 	t.Parallel()
 	client, stream := open(t, testenv.NewRedis(t, "maxmemory-policy noeviction").URL()), streamName()
