@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -132,7 +132,7 @@ func inMailbox(t *testing.T, _ *world) effect {
 	box := &mailbox{}
 	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return box, nil }))
 	server.Domain = "localhost"
-	server.ErrorLog = log.New(io.Discard, "", 0) // a kill breaks connections
+	server.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // a kill breaks connections
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ended := make(chan error, 1)
