@@ -63,7 +63,7 @@ func (b *bench) bridgeRate(ctx context.Context, bus *bus) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	below := result{name: "  against the publisher of watermill-nats, " + amount(b.backlog/10), ours: thousands(median(runs.ours)), against: "watermill-nats " + thousands(stock.rate()), ratio: median(runs.ours) / stock.rate()}
+	below := runs.below("publisher", "watermill-nats", b.backlog/10, stock)
 	return []result{r.heldAgainst(runs, "raw publish", 0.4), below}, nil
 }
 

@@ -80,6 +80,11 @@ func working(url, stream string) string {
 	return fmt.Sprintf(overNATS, false, true, url, stream, stream, consumer)
 }
 
+// overStreams makes of the program a worker of a Redis stream.
+func overStreams(stream string) string {
+	return fmt.Sprintf("[transport]\ntransport = \"redis\"\n[transport.redis]\nstream = %q\nconsumer_group = %q\n", stream, consumer)
+}
+
 // observing returns an [[observers]] table with one action.
 func observing(name, entity, condition, action string) string {
 	text := fmt.Sprintf("[[observers]]\nname = %q\nentity = %q\n", name, entity)

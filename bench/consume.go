@@ -66,18 +66,8 @@ func consumeStock(s spec) error {
 	if err != nil {
 		return err
 	}
-	var begun time.Time
-	for i := range s.Want {
-		select {
-		case msg := <-messages:
-			if i == 0 {
-				begun = time.Now()
-			}
-			msg.Ack()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := takeAll(ctx, messages, s.Want); err != nil {
+		return err
 	}
-	report{Events: s.Want, Distinct: s.Want, Seconds: time.Since(begun).Seconds()}.print()
 	return subscriber.Close()
 }

@@ -11,25 +11,29 @@ const page = 500
 
 // drain measures how fast a backlog reaches an action that does nothing.
 func (b *bench) drain(ctx context.Context) ([]result, error) {
-	fresh, err := b.drainBehind(ctx, 0)
+	fresh, runs, err := b.drainBehind(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	retained, err := b.drainBehind(ctx, b.retained)
-	return []result{fresh, retained}, err
+	stock, err := b.drainStock(ctx, b.backlog/10)
+	if err != nil {
+		return []result{fresh}, err
+	}
+	below := runs.below("subscriber", "watermill-sql", b.backlog/10, stock)
+	retained, _, err := b.drainBehind(ctx, b.retained)
+	return []result{fresh, below, retained}, err
 }
 
-func (b *bench) drainBehind(ctx context.Context, retained int64) (result, error) {
-	r := result{name: fmt.Sprintf("drain %s -> no-op", amount(b.backlog))}
+func (b *bench) drainBehind(ctx context.Context, retained int64) (r result, runs series, err error) {
+	r = result{name: fmt.Sprintf("drain %s -> no-op", amount(b.backlog))}
 	if retained > 0 {
 		r.name += " behind " + amount(retained)
 	}
 	db, after, err := b.backlogged(ctx, retained)
 	if err != nil {
-		return r, err
+		return r, runs, err
 	}
 	defer db.Close()
-	var runs series
 	for i := range b.pairs {
 		var raw, ours report
 		err := alternate(i, func() (err error) {
@@ -40,7 +44,7 @@ func (b *bench) drainBehind(ctx context.Context, retained int64) (result, error)
 			return err
 		})
 		if err != nil {
-			return r, err
+			return r, runs, err
 		}
 		runs.add(ours.rate(), raw.rate())
 		r.add(counts{lost: b.backlog - ours.Distinct, twice: ours.Events - ours.Distinct})
@@ -48,7 +52,7 @@ func (b *bench) drainBehind(ctx context.Context, retained int64) (result, error)
 	}
 	r.ours, r.against, r.ratio = thousands(median(runs.ours)), "raw read "+thousands(median(runs.against)), median(runs.ratios)
 	r.limits = []limit{atLeast(r.ratio, 0.3, "%.2f x"), atLeast(median(runs.ours), 60_000, "%.0f/s")}
-	return r, nil
+	return r, runs, nil
 }
 
 // alternate runs both, and each first in turn.

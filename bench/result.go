@@ -101,6 +101,15 @@ func (s *series) add(ours, against float64) {
 	s.ours, s.against, s.ratios = append(s.ours, ours), append(s.against, against), append(s.ratios, ours/against)
 }
 
+// below is a second line for the same runs, held against one run of a stock part of a library.
+func (s *series) below(part, library string, of int64, stock report) result {
+	ours := median(s.ours)
+	return result{
+		name: fmt.Sprintf("  against the %s of %s, %s", part, library, amount(of)), ours: thousands(ours),
+		against: library + " " + thousands(stock.rate()), ratio: ours / stock.rate(),
+	}
+}
+
 // thousands prints a rate.
 func thousands(perSecond float64) string {
 	if perSecond < 10_000 {

@@ -29,6 +29,7 @@ var rows = []row{
 	{"i", "the cache: how long an action takes that is skipped", (*bench).cacheHits},
 	{"j", "bridge: change log -> JetStream, and its memory with a large backlog", (*bench).bridge},
 	{"k", "JetStream -> router -> no-op action", (*bench).worker},
+	{"l", "Redis Streams -> router -> no-op action", (*bench).streams},
 }
 
 // sizes say how much is measured.

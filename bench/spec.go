@@ -21,10 +21,10 @@ type spec struct {
 	Database string `json:"database"` // read, relay: where from
 	Page     int    `json:"page"`     // read, relay: rows a statement
 
-	URL     string `json:"url"`     // post, relay: where to; publish, consume: the server
+	URL     string `json:"url"`     // post, relay: where to; publish, consume, read stream: the server
 	Bodies  string `json:"bodies"`  // post, publish: a file, one body a line
 	Workers int    `json:"workers"` // post, relay: at the same time
-	Stream  string `json:"stream"`  // publish, consume: of the server
+	Stream  string `json:"stream"`  // publish, consume, read stream: of the server; read with watermill-sql: the topic
 	Dir     string `json:"dir"`     // nats: where it keeps its data
 }
 
@@ -76,6 +76,12 @@ func runChild(text string) int {
 		err = consume(s)
 	case "consume with watermill-nats":
 		err = consumeStock(s)
+	case "read stream":
+		err = readStream(s)
+	case "read stream with watermill-redisstream":
+		err = readStreamStock(s)
+	case "read with watermill-sql":
+		err = readStock(s)
 	default:
 		err = fmt.Errorf("no role %q", s.Role)
 	}

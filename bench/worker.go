@@ -42,7 +42,7 @@ func (b *bench) worker(ctx context.Context) (_ []result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	below := result{name: "  against the subscriber of watermill-nats, " + amount(b.backlog/10), ours: thousands(median(runs.ours)), against: "watermill-nats " + thousands(stock.rate()), ratio: median(runs.ours) / stock.rate()}
+	below := runs.below("subscriber", "watermill-nats", b.backlog/10, stock)
 	return []result{r.heldAgainst(runs, "raw consume", 0.4), below}, nil
 }
 

@@ -25,6 +25,9 @@ func (d *decoder) warnUnused() {
 		return
 	}
 	used := slices.Clone(usedKeys[""])
+	if d.cfg.Transport.Transport == "redis" {
+		used = append(used, "transport.nats.jetstream.ack_wait_secs")
+	}
 	if d.cfg.Performance.EnableCaching {
 		used = append(used, d.cacheKeys()...)
 	}

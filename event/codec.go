@@ -132,7 +132,7 @@ func (e *Event) fill(b []byte) (dated bool, err error) {
 	if !utf8.Valid(b) {
 		return false, errors.New("its text is not UTF-8")
 	}
-	if !json.Valid(b) {
+	if !valid(b) {
 		return false, json.Unmarshal(b, new(any)) // it says what is wrong
 	}
 	doc := gjson.ParseBytes(b)
@@ -151,6 +151,15 @@ func (e *Event) fill(b []byte) (dated bool, err error) {
 		return err == nil
 	})
 	return dated, err
+}
+
+// maxDepth is how deep package json lets values nest.
+const maxDepth = 10_000
+
+// valid is json.Valid, several times as fast for what is valid: gjson does not bound how deep values nest.
+func valid(b []byte) bool {
+	opened := bytes.Count(b, []byte("{")) + bytes.Count(b, []byte("["))
+	return opened <= maxDepth && gjson.ValidBytes(b) || json.Valid(b)
 }
 
 func (e *Event) set(key string, value gjson.Result) (err error) {

@@ -23,7 +23,7 @@ const (
 	confirmEvery = 500 * time.Millisecond // how often the stream is looked at
 
 	bridgeCheck = "bridge"
-	bridgeFix   = "the bridge goes on by itself once the stream takes events; until then the change log keeps them"
+	bridgeFix   = "the bridge goes on by itself once the stream takes events; until then the change log keeps them; where the server's disk was full, make room and restart it"
 )
 
 // runBridge moves the change log to the stream whenever this process leads the bridge, and stands by while another does.

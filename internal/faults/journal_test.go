@@ -51,6 +51,9 @@ func (j *journal) rollback() {
 func (j *journal) resolve(ctx context.Context, url string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if len(j.unknown) == 0 {
+		return nil
+	}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err

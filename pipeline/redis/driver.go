@@ -56,6 +56,11 @@ type Driver struct {
 	beating  sync.WaitGroup
 
 	looked, swept time.Time // used by Fetch only
+	unsure        bool      // used by Fetch only: an answer got lost, and with it perhaps entries
+	wary          time.Time // used by Fetch only: until then a read whose answer got lost may still be carried out
+	pulse         pulse
+
+	telling sync.Mutex // held while the server is told what is settled, or asked what is this consumer's: an answer must not be older than what was told
 
 	mu      sync.Mutex        // guards what follows
 	entries map[string]*entry // what is this consumer's in the group, by id
@@ -100,6 +105,7 @@ func OpenDriver(ctx context.Context, cfg DriverConfig) (*Driver, error) {
 	if err := createGroup(ctx, cfg.Client, cfg.Stream, cfg.Group); err != nil {
 		return nil, err
 	}
+	d.pulse.begin(time.Now())
 	beat, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
 	d.beating.Go(func() { d.heartbeat(beat) })

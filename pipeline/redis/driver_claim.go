@@ -49,21 +49,39 @@ func (d *Driver) look(ctx context.Context) error {
 	d.mu.Lock()
 	unread := len(d.waiting(func(*entry) bool { return true }))
 	d.mu.Unlock()
+	more := false
 	if unread < batchSize { // the rest is left to other workers
-		if err := d.claim(ctx); err != nil {
+		var err error
+		if more, err = d.claim(ctx); err != nil {
 			return err
 		}
 	}
-	d.looked = time.Now()
+	if !more { // else the rest goes before what is new
+		d.looked = time.Now()
+	}
 	return d.sweep(ctx)
 }
 
-func (d *Driver) claim(ctx context.Context) error {
-	rows, err := claimIdle.Run(context.WithoutCancel(ctx), d.cfg.Client, []string{d.cfg.Stream, d.marks},
-		d.cfg.Group, d.consumer, d.cfg.AckWait.Milliseconds(), batchSize).Slice()
-	if err != nil {
-		return fmt.Errorf("claim entries of stream %s: %w", d.cfg.Stream, err)
+// claim reports whether there may be more to take over.
+func (d *Driver) claim(ctx context.Context) (more bool, err error) {
+	idle := d.cfg.AckWait
+	if !d.pulse.steady(time.Now(), d.cfg.AckWait) {
+		idle = givenBack
 	}
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	rows, err := claimIdle.Run(context.WithoutCancel(ctx), d.cfg.Client, []string{d.cfg.Stream, d.marks},
+		d.cfg.Group, d.consumer, idle.Milliseconds(), batchSize).Slice()
+	if err != nil {
+		return false, fmt.Errorf("claim entries of stream %s: %w", d.cfg.Stream, err)
+	}
+	d.adopt(rows, 0)
+	return len(rows) == batchSize, nil
+}
+
+// adopt takes entries in that this consumer holds and does not know. Those that were handed out more often than known are
+// suspect.
+func (d *Driver) adopt(rows []any, known int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, row := range rows {
@@ -77,10 +95,9 @@ func (d *Driver) claim(ctx context.Context) error {
 			m.Values[fields[i].(string)] = fields[i+1]
 		}
 		e := newEntry(m)
-		e.suspect, e.marks = r[1].(int64) > 0, int(r[2].(int64))
+		e.suspect, e.marks = r[1].(int64) > known, int(r[2].(int64))
 		d.entries[m.ID] = e
 	}
-	return nil
 }
 
 func (d *Driver) sweep(ctx context.Context) error {

@@ -35,6 +35,9 @@ func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 			d.cfg.Log.Warn("consumer group is gone and created anew", slog.String("topic", d.cfg.Stream))
 			err = createGroup(ctx, d.cfg.Client, d.cfg.Stream, d.cfg.Group)
 		}
+		if err != nil {
+			d.unsure, d.wary = true, time.Now().Add(2*readTimeout)
+		}
 		if err != nil || len(items) > 0 {
 			return items, err
 		}
@@ -42,6 +45,9 @@ func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 }
 
 func (d *Driver) next(ctx context.Context, limit int) ([]window.Item, error) {
+	if err := d.recover(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.look(ctx); err != nil {
 		return nil, err
 	}
@@ -89,6 +95,10 @@ func (d *Driver) read(ctx context.Context, limit int) ([]window.Item, error) {
 		}
 	}
 	d.take(list)
+	if time.Now().Before(d.wary) { // what was given before it goes first
+		d.unsure = true
+		return nil, nil
+	}
 	return d.handOut(list), nil
 }
 
@@ -136,8 +146,13 @@ func (d *Driver) waiting(which func(*entry) bool) (list []*entry) {
 			list = append(list, e)
 		}
 	}
-	slices.SortFunc(list, func(a, b *entry) int { return cmp.Or(cmp.Compare(a.ms, b.ms), cmp.Compare(a.seq, b.seq)) })
+	slices.SortFunc(list, (*entry).compare)
 	return list
+}
+
+// compare orders entries as the stream does.
+func (e *entry) compare(o *entry) int {
+	return cmp.Or(cmp.Compare(e.ms, o.ms), cmp.Compare(e.seq, o.seq))
 }
 
 func (d *Driver) handOut(list []*entry) []window.Item {

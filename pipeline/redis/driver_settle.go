@@ -43,6 +43,15 @@ end
 if not any then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2]) end
 return 0`)
 
+// settle takes entries out of the group and out of the stream, and then the marks of some. It is no transaction: a server
+// whose memory is full takes none, and would have to keep what is done.
+var settle = redis.NewScript(`
+local last = 2 + ARGV[2]
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3, last))
+redis.call('XDEL', KEYS[1], unpack(ARGV, 3, last))
+if #ARGV > last then redis.call('HDEL', KEYS[2], unpack(ARGV, last + 1)) end
+return 0`)
+
 // Ack implements window.Driver. What the server could not be told is told again until Close ends.
 func (d *Driver) Ack(ctx context.Context, items []window.Item) error {
 	d.mu.Lock()
@@ -89,41 +98,46 @@ func (d *Driver) returned(e *entry, s state) {
 	d.entries[e.ID] = e
 }
 
-// flush tells the server what has settled: it leaves the group and the stream in one step.
+// flush tells the server what has settled: it leaves the group and the stream in one step. In the order of the stream the
+// server deletes several times as fast.
 func (d *Driver) flush(ctx context.Context) error {
 	d.mu.Lock()
-	var ids, marked []string
+	var done []*entry
 	for _, e := range d.entries {
 		if e.state == settled {
-			ids = append(ids, e.ID)
-			if e.suspect {
-				marked = append(marked, e.ID)
-			}
+			done = append(done, e)
 		}
 	}
 	d.mu.Unlock()
-	for some := range slices.Chunk(ids, batchSize) {
-		if err := d.tell(ctx, some, marked); err != nil {
+	slices.SortFunc(done, (*entry).compare)
+	for some := range slices.Chunk(done, batchSize) {
+		if err := d.tell(ctx, some); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Driver) tell(ctx context.Context, ids, marked []string) error {
-	pipe := d.cfg.Client.TxPipeline()
-	pipe.XAck(ctx, d.cfg.Stream, d.cfg.Group, ids...)
-	pipe.XDel(ctx, d.cfg.Stream, ids...)
-	if len(marked) > 0 {
-		pipe.HDel(ctx, d.marks, marked...)
+func (d *Driver) tell(ctx context.Context, done []*entry) error {
+	args := make([]any, 2, len(done)+3)
+	args[0], args[1] = d.cfg.Group, len(done)
+	for _, e := range done {
+		args = append(args, e.ID)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	for _, e := range done {
+		if e.suspect {
+			args = append(args, e.ID)
+		}
+	}
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	if err := settle.Run(ctx, d.cfg.Client, []string{d.cfg.Stream, d.marks}, args...).Err(); err != nil {
 		return fmt.Errorf("acknowledge entries of stream %s: %w", d.cfg.Stream, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, id := range ids {
-		delete(d.entries, id)
+	for _, e := range done {
+		delete(d.entries, e.ID)
 	}
 	return nil
 }
@@ -145,6 +159,7 @@ func (d *Driver) heartbeat(ctx context.Context) {
 }
 
 func (d *Driver) renew(ctx context.Context) error {
+	begun := time.Now()
 	if err := d.flush(ctx); err != nil {
 		return err
 	}
@@ -163,6 +178,7 @@ func (d *Driver) renew(ctx context.Context) error {
 		}
 		d.drop(lost)
 	}
+	d.pulse.beat(begun, d.cfg.AckWait)
 	return nil
 }
 

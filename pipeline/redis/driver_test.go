@@ -255,3 +255,52 @@ func TestASecondGroupIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "has the consumer group billing")
 	require.True(t, window.IsFatal(err))
 }
+
+func TestWhatWasGivenBackComesBeforeWhatIsNew(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	list := events(1000)
+	publish(t, client, stream, list[:700])
+	d := driver(t, client, stream)
+	fetch(t, d, 700)
+	require.NoError(t, d.Close(t.Context()))
+	publish(t, client, stream, list[700:])
+	require.Equal(t, eventIDs(list), ids(fetch(t, driver(t, client, stream), 1000)))
+}
+
+// TestWhatAnAnswerHeldThatGotLostComesBeforeWhatIsNew lets the server give two entries to a consumer that never hears of it.
+func TestWhatAnAnswerHeldThatGotLostComesBeforeWhatIsNew(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	list := events(5)
+	publish(t, client, stream, list)
+	d := driver(t, client, stream)
+	first := fetch(t, d, 1)
+	require.NoError(t, client.XReadGroup(t.Context(), &goredis.XReadGroupArgs{Group: "group", Consumer: redis.LoseAnswer(d), Streams: []string{stream, ">"}, Count: 2}).Err())
+	require.Equal(t, eventIDs(list), append(ids(first), ids(fetch(t, d, 4))...))
+}
+
+// TestAReadThatIsCarriedOutLateComesBeforeWhatIsNew is the same where the server does so after the consumer has looked.
+func TestAReadThatIsCarriedOutLateComesBeforeWhatIsNew(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	list := events(4)
+	d := driver(t, client, stream)
+	consumer := redis.LoseAnswer(d)
+	nothing(t, d)
+	publish(t, client, stream, list)
+	require.NoError(t, client.XReadGroup(t.Context(), &goredis.XReadGroupArgs{Group: "group", Consumer: consumer, Streams: []string{stream, ">"}, Count: 2}).Err())
+	require.Equal(t, eventIDs(list), ids(fetch(t, d, 4)))
+}
+
+func TestAFullServerLetsGoOfWhatIsDone(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.NewRedis(t, "maxmemory-policy noeviction").URL()), streamName()
+	publish(t, client, stream, events(3))
+	d := driver(t, client, stream)
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	require.NoError(t, d.Ack(t.Context(), fetch(t, d, 3)))
+	require.Zero(t, client.XLen(t.Context(), stream).Val())
+	require.NoError(t, d.Close(t.Context()))
+	require.Empty(t, client.XInfoConsumers(t.Context(), stream, "group").Val())
+}
