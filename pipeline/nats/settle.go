@@ -13,7 +13,7 @@ import (
 func (d *Driver) Ack(ctx context.Context, list []window.Item) error {
 	var failed error
 	for _, item := range list {
-		e, ok := d.settle(item)
+		e, ok := d.settle(item, false)
 		if !ok {
 			continue
 		}
@@ -28,7 +28,7 @@ func (d *Driver) Ack(ctx context.Context, list []window.Item) error {
 
 // Nack implements window.Driver. A failure is an outcome: the event no longer counts as one that may have ended the process.
 func (d *Driver) Nack(ctx context.Context, item window.Item, delay time.Duration) error {
-	e, ok := d.settle(item)
+	e, ok := d.settle(item, true)
 	if !ok {
 		return nil
 	}
@@ -43,8 +43,8 @@ func (e *entry) giveBack(delay time.Duration) error {
 	return e.raw.NakWithDelay(delay)
 }
 
-// settle reports whether item was still out, and counts it as settled.
-func (d *Driver) settle(item window.Item) (*entry, bool) {
+// settle reports whether item was still out, and counts it as settled; again says that it is to come again.
+func (d *Driver) settle(item window.Item, again bool) (*entry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, ok := item.Raw.(*entry)
@@ -54,12 +54,13 @@ func (d *Driver) settle(item window.Item) (*entry, bool) {
 	if _, out := d.out[e]; !out {
 		return nil, false
 	}
-	delete(d.out, e)
-	d.running--
-	d.sent = true
-	if d.only == e {
-		d.only = nil
+	d.letGo(e)
+	d.turns.end(e)
+	if again && d.order != nil {
+		d.order.open() // what is newer waits for it
+		d.gapped.set()
 	}
+	d.sent = true
 	d.fetchable.set()
 	return e, true
 }

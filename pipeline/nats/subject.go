@@ -115,6 +115,6 @@ func orderKey(e *event.Event) string {
 // partitionOf is the same in every version and on every machine.
 func partitionOf(key string, partitions int) int {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(key)) // never fails
+	_, _ = h.Write([]byte(key))                // never fails
 	return int(h.Sum32() % uint32(partitions)) //nolint:gosec // at most 256
 }
