@@ -25,7 +25,7 @@ const (
 func (d *Driver) receive(ctx context.Context, limit int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || d.revoked.Load() {
 		return err
 	}
 	d.want = limit
