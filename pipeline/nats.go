@@ -146,6 +146,9 @@ func (b *bus) ahead(ctx context.Context) (n int64, age time.Duration, err error)
 
 // workNATS is one worker of a consumer.
 func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
+	if bus.cfg.JetStream.Partitions > 0 {
+		return p.workPartitions(ctx, bus)
+	}
 	queue, dead, err := p.openParked(ctx, bus)
 	if err != nil {
 		return endOf(ctx, err)
@@ -154,11 +157,16 @@ func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
 	if err != nil {
 		return err
 	}
+	p.working(bus)
+	return p.work(ctx, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead, lag: bus.Lag})
+}
+
+func (p *Pipeline) working(bus *bus) {
 	if !p.plan.cfg.Transport.RunBridge {
 		p.health.Become("worker")
 	}
-	p.log.Info("working", slog.String("stream", bus.cfg.StreamName), slog.String("consumer", bus.cfg.ConsumerName))
-	return p.work(ctx, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead, lag: bus.Lag})
+	p.log.Info("working", slog.String("stream", bus.cfg.StreamName), slog.String("consumer", bus.cfg.ConsumerName),
+		slog.Int("partitions", bus.cfg.JetStream.Partitions))
 }
 
 // openParked opens the retry queue and the dead letters.

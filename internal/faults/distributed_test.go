@@ -24,6 +24,8 @@ type fleet struct {
 	nodes    []*natsNode
 	replicas int
 	ackWait  int            // seconds
+	onRetry  string         // of the workers' observer
+	parts    int            // partitions of the stream
 	outages  [][2]time.Time // of the bus: from a server's death until the cluster takes writes again
 }
 
@@ -45,7 +47,7 @@ func newFleet(t *testing.T, databases int, nodes []*natsNode) *fleet {
 }
 
 func (f *fleet) bus() string {
-	return fmt.Sprintf("[transport.nats]\nurl = %q\n[transport.nats.jetstream]\nreplicas = %d\nack_wait_secs = %d", urls(f.nodes), f.replicas, f.ackWait)
+	return fmt.Sprintf("[transport.nats]\nurl = %q\n[transport.nats.jetstream]\nreplicas = %d\nack_wait_secs = %d\npartitions = %d", urls(f.nodes), f.replicas, f.ackWait, f.parts)
 }
 
 // bridge runs a bridge of one database.
@@ -61,7 +63,7 @@ func (f *fleet) bridge(t *testing.T, database int, name string) *observer {
 // worker runs a worker.
 func (f *fleet) worker(t *testing.T, name string) *observer {
 	t.Helper()
-	return startObserver(t, f.worlds[0].config(t, settings{instance: name, retry: patient, transport: "transport = \"nats\"\n" + f.bus()}))
+	return startObserver(t, f.worlds[0].config(t, settings{instance: name, retry: patient, onRetry: f.onRetry, transport: "transport = \"nats\"\n" + f.bus()}))
 }
 
 // killed notes a fault for all databases: what was running may come again.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -43,6 +44,7 @@ type Group struct {
 	fetchable signal
 	changed   signal // a partition was opened, or is left
 	lost      chan struct{}
+	owners    atomic.Pointer[assignment]
 
 	once   sync.Once
 	stop   context.CancelFunc // ends the loop
@@ -111,6 +113,19 @@ func (g *Group) Owned() []int {
 		}
 	}
 	return list
+}
+
+// Owners lists the partitions of each worker of the consumer, by its name; those of nobody are left out.
+func (g *Group) Owners() map[string][]int {
+	workers := map[string][]int{}
+	if owners := g.owners.Load(); owners != nil {
+		for i, owner := range *owners {
+			if owner != "" {
+				workers[owner] = append(workers[owner], i)
+			}
+		}
+	}
+	return workers
 }
 
 // Fetch implements window.Driver.
@@ -223,7 +238,7 @@ func (g *Group) Close(ctx context.Context) error {
 
 // run keeps the lease and changes what this worker owns, until ctx ends or the lease does. Nothing is taken after full.
 func (g *Group) run(ctx context.Context, full <-chan struct{}) {
-	trouble := outage.New(g.cfg.Log, "cannot renew the lease of this worker", "lease renewed again", slog.String("worker", g.member.id))
+	trouble := outage.New(g.cfg.Log, "cannot renew the lease of this worker", "lease renewed again")
 	for {
 		err := g.member.join(ctx)
 		if err == nil {
@@ -307,7 +322,8 @@ func (g *Group) balance(ctx context.Context, full <-chan struct{}) error {
 		return err
 	}
 	next := m.owners.without(m.gone)
-	for _, i := range g.leftParts() {
+	done := g.leftParts()
+	for _, i := range done {
 		next[i] = ""
 	}
 	share := next.share(m.id, m.members())
@@ -322,7 +338,9 @@ func (g *Group) balance(ctx context.Context, full <-chan struct{}) error {
 		}
 		return err
 	}
-	g.openParts(ctx)
+	owners := m.owners
+	g.owners.Store(&owners)
+	g.openParts(ctx, done)
 	g.leaveParts(ctx, share)
 	return nil
 }
@@ -339,6 +357,7 @@ func (g *Group) lostAny() error {
 	return nil
 }
 
+// leftParts lists what this worker has left and not given back yet.
 func (g *Group) leftParts() (list []int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -350,14 +369,12 @@ func (g *Group) leftParts() (list []int) {
 	return list
 }
 
-// openParts takes up what belongs to this worker, and forgets what it has left.
-func (g *Group) openParts(ctx context.Context) {
+// openParts takes up what belongs to this worker, perhaps some of what it is done with again.
+func (g *Group) openParts(ctx context.Context, done []int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i, p := range g.parts {
-		if p.state == left {
-			delete(g.parts, i)
-		}
+	for _, i := range done {
+		delete(g.parts, i)
 	}
 	var list []int
 	for _, i := range g.member.owners.of(g.member.id) {

@@ -19,8 +19,12 @@ import (
 	"github.com/fraiseql/observer/internal/lease"
 )
 
-// memberTTL is how long the server remembers that a member has gone.
-const memberTTL = time.Hour
+const (
+	// memberTTL is how long the server remembers that a member has gone.
+	memberTTL = time.Hour
+	// renewTimeout is how long a renewal may take: the next one is still in time.
+	renewTimeout = lease.Trusted - lease.Renew
+)
 
 // errDeposed says that the other workers take this one for dead.
 var errDeposed = errors.New("the lease of this worker has ended: its partitions belong to others")
@@ -68,7 +72,7 @@ func (m *membership) key(member string) string { return m.prefix + "members." + 
 
 // join makes the worker known, each time by another name: an answer may have been lost.
 func (m *membership) join(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, lease.Renew)
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	host, _ := os.Hostname() // "" where there is none
 	m.id = token(host) + "-" + uuid.NewString()[:8]
@@ -84,7 +88,7 @@ func (m *membership) renew(ctx context.Context) error {
 	if m.suspend.Load() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lease.Renew)
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	sent := time.Now()
 	revision, err := m.bucket.Update(ctx, m.key(m.id), []byte(m.id), m.revision)
@@ -202,7 +206,7 @@ func (m *membership) bury(ctx context.Context) {
 
 // end deletes the key of a member, if it is as it was.
 func (m *membership) end(ctx context.Context, id string, p *peer) error {
-	ctx, cancel := context.WithTimeout(ctx, lease.Renew)
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	revision := p.revision
 	if revision == 0 {
@@ -219,7 +223,7 @@ func (m *membership) assign(ctx context.Context, next assignment) error {
 	if slices.Equal(next, m.owners) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lease.Renew)
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	body, err := json.Marshal(next)
 	if err != nil {
