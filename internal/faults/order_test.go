@@ -61,11 +61,9 @@ func TestWithPartitionsOrderHoldsAcrossWorkers(t *testing.T) {
 		name := names[random.IntN(len(names))]
 		workers[name] = f.breakWorker(t, name, workers[name], i%3)
 	}
-	wait(t.Context(), time.Second)
 	processes := []*observer{bridge}
 	for _, name := range names {
-		workers[name].awaits(t, taken)
-		require.False(t, f.receiver.firstAfter(time.Time{}, name).IsZero(), "worker %s had its share", name)
+		w.delivers(t, time.Time{}, name)
 		processes = append(processes, workers[name])
 	}
 	v := f.settled(t, fmt.Sprintf("%d partitions, 4 workers, killed, stopped and ended at random", partitions), processes...)
@@ -120,6 +118,7 @@ func (f *fleet) straying(t *testing.T, name string, woken time.Time) {
 func TestWithPartitionsWhatIsHeldKeepsItsOrder(t *testing.T) {
 	scenario(t)
 	f := ordered(t)
+	f.ackWait = 15 // nothing dies here, and a busy machine may keep a worker from saying that it lives
 	w := f.worlds[0]
 	bridge := f.bridge(t, 0, "bridge")
 	bridge.leads(t)

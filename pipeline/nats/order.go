@@ -10,8 +10,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// mendEvery is how often the server is asked whether what is missing has come.
-const mendEvery = 100 * time.Millisecond
+// The server is asked whether what is missing has come after the first pause, and after twice as long each time.
+const (
+	firstMend = 50 * time.Millisecond
+	lastMend  = 400 * time.Millisecond
+)
 
 // order keeps what a consumer with one reader delivers in the order of the stream. The server delivers what comes again
 // when its time is over, behind what is newer. So while an event is out that is in nobody's hands (it went to a reader that
@@ -71,7 +74,7 @@ func (o *order) mended(delivered uint64, pending int, patience time.Duration) bo
 // mendAll closes gaps until ctx ends.
 func (d *Driver) mendAll(ctx context.Context) {
 	var told time.Time
-	for {
+	for wait := firstMend; ; {
 		missing, since, gap := d.gap()
 		if gap && missing > 0 && time.Since(since) > time.Second && !told.Equal(since) {
 			told = since
@@ -84,12 +87,14 @@ func (d *Driver) mendAll(ctx context.Context) {
 				return
 			case <-d.gapped:
 			}
+			wait = firstMend
 		}
 		if err := d.mend(ctx); err != nil {
 			d.cfg.Log.Debug("what is out cannot be asked for", "error", err)
 		}
 		if _, _, gap := d.gap(); gap {
-			pause(ctx, mendEvery)
+			pause(ctx, wait)
+			wait = min(2*wait, lastMend)
 		}
 		if ctx.Err() != nil {
 			return
