@@ -63,7 +63,12 @@ func TestWithPartitionsOrderHoldsAcrossWorkers(t *testing.T) {
 	}
 	processes := []*observer{bridge}
 	for _, name := range names {
-		w.delivers(t, time.Time{}, name)
+		testenv.Eventually(t, 2*within, func() error {
+			if f.receiver.firstAfter(time.Time{}, name).IsZero() {
+				return fmt.Errorf("worker %s has had no share", name)
+			}
+			return nil
+		})
 		processes = append(processes, workers[name])
 	}
 	v := f.settled(t, fmt.Sprintf("%d partitions, 4 workers, killed, stopped and ended at random", partitions), processes...)
