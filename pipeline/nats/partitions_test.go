@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,7 +24,7 @@ func partitioned(n int) nats.Config {
 func about(entities, n int) []*event.Event {
 	list := events(1, n)
 	for i, e := range list {
-		e.EntityID = fmt.Sprint(i % entities)
+		e.EntityID = strconv.Itoa(i % entities)
 	}
 	return list
 }
