@@ -60,6 +60,9 @@ func workRows(s *pipeline.Status) (rows [][]string) {
 	}
 	if c := s.Consumer; c != nil {
 		add("consumer", "%s of stream %s: %d pending, %d handed out, over all its workers", c.Consumer, c.Stream, c.Pending, c.AckPending)
+		if o := c.Partitions; o != nil {
+			add("partitions", "%d with this worker, %d workers in all", len(o.Owned), len(o.Owners))
+		}
 	}
 	if s.Parked != nil {
 		add("parked", "%s", counted(s.Parked.N, &s.Parked.OldestAgeSeconds))

@@ -29,7 +29,7 @@ func TestTheContractsFileStatesTheDefaults(t *testing.T) {
 	examples := []string{"transport.postgres.url", "smtp.from"} // no default: what stands there is an example
 	onlyMentioned := []string{
 		"transport.nats.token_env", "transport.nats.tls_ca", "transport.nats.tls_cert", "transport.nats.tls_key",
-		"redis.tls_ca", "redis.tls_cert", "redis.tls_key",
+		"transport.nats.jetstream.partitions", "redis.tls_ca", "redis.tls_cert", "redis.tls_key",
 	} // more than the contract has
 	for _, want := range defaults.Merged() {
 		got := find(t, cfg, want.Key)

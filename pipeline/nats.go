@@ -162,6 +162,9 @@ func (b *bus) ahead(ctx context.Context) (n int64, age time.Duration, err error)
 
 // workNATS is one worker of a consumer.
 func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
+	if bus.cfg.JetStream.Partitions > 0 {
+		return p.workPartitions(ctx, bus)
+	}
 	queue, dead, err := p.openParked(ctx, bus)
 	if err != nil {
 		return endOf(ctx, err)
@@ -170,16 +173,22 @@ func (p *Pipeline) workNATS(ctx context.Context, bus *bus) error {
 	if err != nil {
 		return err
 	}
+	return p.workOn(ctx, bus, queue, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead, lag: bus.Lag})
+}
+
+// workOn works, and makes again meanwhile what somebody deletes.
+func (p *Pipeline) workOn(ctx context.Context, bus *bus, queue *nats.RetryQueue, c carrier) error {
 	if !p.plan.cfg.Transport.RunBridge {
 		p.health.Become("worker")
 	}
-	p.log.Info("working", slog.String("stream", bus.cfg.StreamName), slog.String("consumer", bus.cfg.ConsumerName))
+	p.log.Info("working", slog.String("stream", bus.cfg.StreamName), slog.String("consumer", bus.cfg.ConsumerName),
+		slog.Int("partitions", bus.cfg.JetStream.Partitions))
 	keeping, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	beside.Go(func() { bus.keep(keeping, queue.Restore) })
 	defer beside.Wait()
 	defer stop()
-	return p.work(ctx, carrier{events: driver, queue: queue, dead: dead, ahead: bus.ahead, lag: bus.Lag})
+	return p.work(ctx, c)
 }
 
 // openParked opens the retry queue and the dead letters.

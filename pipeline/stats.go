@@ -38,6 +38,7 @@ type figures struct {
 	age, parkedAge        time.Duration // of the oldest
 	at                    time.Time
 	consumer              *nats.Lag // nil: the topology has none
+	partitions            *PartitionsStatus
 	stream                *streamMarks
 }
 

@@ -51,6 +51,14 @@ type ConsumerStatus struct {
 	Consumer   string `json:"consumer"`
 	Pending    uint64 `json:"pending"`     // not handed out yet
 	AckPending int    `json:"ack_pending"` // handed out and not settled
+
+	Partitions *PartitionsStatus `json:"partitions,omitempty"`
+}
+
+// PartitionsStatus says which worker has which partitions.
+type PartitionsStatus struct {
+	Owned  []int            `json:"owned"`  // by this process
+	Owners map[string][]int `json:"owners"` // by all workers of the consumer
 }
 
 // BridgeStatus is how far a bridge is. Sequences are of the stream, which other bridges may fill as well.

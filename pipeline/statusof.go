@@ -5,8 +5,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-
-	"github.com/fraiseql/observer/pipeline/nats"
 )
 
 // Status returns the state of the pipeline. It asks no server, so that it answers while one is away.
@@ -79,7 +77,7 @@ func (p *Pipeline) executorStatus(s *Status) {
 			s.DeadLetters.OldestAgeSeconds = &age
 		}
 		if f.consumer != nil {
-			s.Source.From, s.Consumer = "stream", consumerStatus(f.consumer)
+			s.Source.From, s.Consumer = "stream", consumerStatus(f)
 		}
 	}
 	delivered := p.delivered.Load()
@@ -94,8 +92,9 @@ func (p *Pipeline) executorStatus(s *Status) {
 	}
 }
 
-func consumerStatus(l *nats.Lag) *ConsumerStatus {
-	return &ConsumerStatus{l.Stream, l.Consumer, l.Pending, l.AckPending}
+func consumerStatus(f *figures) *ConsumerStatus {
+	l := f.consumer
+	return &ConsumerStatus{l.Stream, l.Consumer, l.Pending, l.AckPending, f.partitions}
 }
 
 func (p *Pipeline) observerStatus() []ObserverStatus {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/middleware"
 	"github.com/fraiseql/observer/pipeline/nats"
 	"github.com/fraiseql/observer/pipeline/window"
@@ -22,12 +23,28 @@ type carrier struct {
 	ahead  func(context.Context) (n int64, age time.Duration, err error) // what is published and not settled
 	lag    func(context.Context) (nats.Lag, error)                       // of its consumer; nil: there is none to ask
 	dedup  func() (store middleware.DedupStore, end func())              // its own store; nil: it has none, and the file names a Redis
+	group  *nats.Group                                                   // events, when each worker has partitions of its own; else nil
 }
 
 type parkedQueue interface {
 	retryQueue
 	window.Driver
 	Waiting(ctx context.Context) (n int64, oldest time.Duration, err error)
+}
+
+// fencedQueue takes nothing from a worker whose partitions may belong to another: that one must know what is parked.
+type fencedQueue struct {
+	parkedQueue
+
+	held func() bool
+}
+
+// Park implements middleware.RetryQueue.
+func (q fencedQueue) Park(ctx context.Context, d *event.Delivery, notBefore time.Time) error {
+	if !q.held() {
+		return errLeaseNotRenewed
+	}
+	return q.parkedQueue.Park(ctx, d, notBefore)
 }
 
 type deadLetters interface {
@@ -58,10 +75,24 @@ func (p *Pipeline) work(ctx context.Context, c carrier) error {
 	var beside sync.WaitGroup
 	beside.Go(func() { p.report(running, &p.stats.events, c.figures) })
 	beside.Go(func() { p.watchDeadLetters(running, c.dead.Waiting) })
-	err = p.serve(ctx, wiring{sources: []source{{"*", events}, {"retries", parked}}, retryQueue: c.queue, deadLetters: c.dead, dedup: dedup})
+	w := wiring{sources: []source{{"*", events}, {"retries", parked}}, retryQueue: c.queue, deadLetters: c.dead, dedup: dedup}
+	if c.group != nil {
+		w.held, w.retryQueue = c.group.Held, fencedQueue{c.queue, c.group.Held}
+		beside.Go(func() { p.forgetParked(running, c.queue.Lanes) })
+		beside.Go(func() { p.probe(running, leaseCheck, leaseFix, c.leased) })
+	}
+	err = p.serve(ctx, w)
 	cancel()
 	beside.Wait()
 	return err
+}
+
+// leased reports an error while this worker may start nothing.
+func (c carrier) leased(context.Context) error {
+	if c.group.Held() {
+		return nil
+	}
+	return errLeaseNotRenewed
 }
 
 // figures asks for the state of a carrier.
@@ -76,6 +107,9 @@ func (c carrier) figures(ctx context.Context) (f figures, err error) {
 		var lag nats.Lag
 		lag, lagErr = c.lag(ctx)
 		f.consumer = &lag
+	}
+	if c.group != nil {
+		f.partitions = &PartitionsStatus{Owned: c.group.Owned(), Owners: c.group.Owners()}
 	}
 	return f, errors.Join(err, letterErr, parkedErr, lagErr)
 }

@@ -24,6 +24,8 @@ type fleet struct {
 	nodes    []*natsNode
 	replicas int
 	ackWait  int            // seconds
+	onRetry  string         // of the workers' observer
+	parts    int            // partitions of the stream
 	outages  [][2]time.Time // of the bus: from a server's death until the cluster takes writes again
 }
 
@@ -47,7 +49,7 @@ func newFleet(t *testing.T, databases int, nodes []*natsNode) *fleet {
 func (f *fleet) bus() string { return f.busAt(urls(f.nodes)) }
 
 func (f *fleet) busAt(url string) string {
-	return fmt.Sprintf("[transport.nats]\nurl = %q\n[transport.nats.jetstream]\nreplicas = %d\nack_wait_secs = %d", url, f.replicas, f.ackWait)
+	return fmt.Sprintf("[transport.nats]\nurl = %q\n[transport.nats.jetstream]\nreplicas = %d\nack_wait_secs = %d\npartitions = %d", url, f.replicas, f.ackWait, f.parts)
 }
 
 // bridge runs a bridge of one database.
@@ -69,7 +71,7 @@ func (f *fleet) worker(t *testing.T, name string) *observer {
 // workerAt runs a worker that reaches the bus at an address of its own.
 func (f *fleet) workerAt(t *testing.T, name, url string) *observer {
 	t.Helper()
-	return startObserver(t, f.worlds[0].config(t, settings{instance: name, retry: patient, transport: "transport = \"nats\"\n" + f.busAt(url)}))
+	return startObserver(t, f.worlds[0].config(t, settings{instance: name, retry: patient, onRetry: f.onRetry, transport: "transport = \"nats\"\n" + f.busAt(url)}))
 }
 
 // led runs a bridge of the only database and waits until it leads.

@@ -133,7 +133,7 @@ func (d *Dispatcher) start(ctx context.Context, j *job, alive bool) {
 			}
 			if !entered {
 				now := time.Now()
-				d.parked.add(j.delivery, now)
+				d.parked.expect(j.delivery, now)
 				d.spills.put(j, now)
 				continue
 			}

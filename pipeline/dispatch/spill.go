@@ -60,9 +60,7 @@ func (d *Dispatcher) runSpiller(ctx context.Context, drained <-chan struct{}) {
 		for batch := d.spills.take(); len(batch) > 0; batch = d.spills.take() {
 			ok := d.storeSpilled(ctx, batch)
 			for _, s := range batch {
-				if !ok {
-					d.parked.remove(s.job.delivery)
-				}
+				d.parked.stored(s.job.delivery, ok)
 				d.settle(ctx, s.job, ok)
 			}
 		}
@@ -81,6 +79,12 @@ func (d *Dispatcher) storeSpilled(ctx context.Context, batch []spilling) bool {
 		list[i] = Spilled{s.job.delivery, s.due}
 	}
 	for wait := firstPause; ; wait = min(2*wait, lastPause) {
+		if !d.held() { // another process may have the events by now
+			if !pause(ctx, nil, heldPause) {
+				return false
+			}
+			continue
+		}
 		err := d.cfg.Spill(context.WithoutCancel(ctx), list)
 		if err == nil {
 			return true
@@ -94,6 +98,23 @@ func (d *Dispatcher) storeSpilled(ctx context.Context, batch []spilling) bool {
 
 // Parked must be called when a delivery that carries a lane was stored in the retry queue with its due time.
 func (d *Dispatcher) Parked(delivery *event.Delivery, due time.Time) { d.parked.add(delivery, due) }
+
+// Learn tells of lanes of which other processes have parked deliveries: what comes in them from now on has to follow those.
+func (d *Dispatcher) Learn(lanes []Lane) { d.parked.learn(lanes) }
+
+// Forget lets the lanes go of which other processes have run all that was parked. stored lists those of which deliveries are
+// in the queue; it is not asked while this process knows of none.
+func (d *Dispatcher) Forget(ctx context.Context, stored func(context.Context) ([]Lane, error)) error {
+	before := d.parked.settled()
+	if len(before) == 0 {
+		return nil
+	}
+	lanes, err := stored(ctx)
+	if err == nil {
+		d.parked.forget(before, lanes)
+	}
+	return err
+}
 
 // Busy lists the topics whose endpoints take no more for now: what is parked for them had better stay there.
 func (d *Dispatcher) Busy() []string {

@@ -17,6 +17,7 @@ type work struct {
 	msg        *message.Message
 	ctx        context.Context // with which the message came: its own changes on the way through the handler
 	tracker    window.Tracker
+	revoked    *atomic.Bool // another process is to have it, unless it has begun
 	event      *event.Event
 	settled    func(*event.Event)
 	generation int // of its deliveries
@@ -31,7 +32,7 @@ type work struct {
 
 func newWork(msg *message.Message, e *event.Event) *work {
 	ctx := msg.Context()
-	return &work{msg: msg, ctx: ctx, tracker: window.TrackerOf(ctx), event: e}
+	return &work{msg: msg, ctx: ctx, tracker: window.TrackerOf(ctx), revoked: window.RevokedOf(ctx), event: e}
 }
 
 // left returns the actions that have not settled before.
@@ -87,20 +88,23 @@ func (w *work) finish() {
 // has begun is finished.
 func (d *Dispatcher) begin(ctx context.Context, w *work) bool {
 	for d.mayBegin(ctx, w) && w.enter(ctx, d.slots) {
-		if d.held() {
+		if d.held() && !w.lost() {
 			if w.begun.CompareAndSwap(false, true) {
 				w.tracker.Start()
 			}
 			return true
 		}
-		d.end(w) // the wait for a slot outlasted the lease
+		d.end(w) // the wait for a slot outlasted the lease, or the right to the event
 	}
 	return false
 }
 
+// lost reports whether another process is to begin with w.
+func (w *work) lost() bool { return w.revoked.Load() && !w.begun.Load() }
+
 // mayBegin waits while the lease is not held. Without it a draining process leaves even what has begun to its successor.
 func (d *Dispatcher) mayBegin(ctx context.Context, w *work) bool {
-	for w.ctx.Err() == nil {
+	for w.ctx.Err() == nil && !w.lost() {
 		held := d.held()
 		switch {
 		case ctx.Err() != nil:

@@ -125,6 +125,7 @@ func (u *unconfirmed) refused(all map[place]*unconfirmed) {
 // forget is called under the lock.
 func (d *Driver) forget(at place) {
 	delete(d.unconfirmed, at)
+	d.release(at)
 	if len(d.unconfirmed) == 0 {
 		d.confirmed.set()
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -35,12 +36,15 @@ type DriverConfig struct {
 // workers get the rest, and keeps what is out from being delivered again. What it acked is told the server until that
 // confirms it.
 type Driver struct {
-	cfg     DriverConfig
-	conn    *natsgo.Conn
-	ackWait time.Duration
-	starts  starts
+	cfg      DriverConfig
+	conn     *natsgo.Conn
+	ackWait  time.Duration
+	starts   starts
+	turns    *turns
+	name     string // of the consumer
+	consumer func(context.Context) (jetstream.Consumer, error)
 
-	begin   sync.Once
+	once    sync.Once
 	unable  error              // why it could not
 	stop    context.CancelFunc // ends what runs beside
 	beside  sync.WaitGroup
@@ -50,23 +54,26 @@ type Driver struct {
 	mu       sync.Mutex       // guards what follows
 	queue    []*entry         // received, not handed out
 	out      map[place]*entry // of those and of what was handed out, what is not settled
-	running  int
-	only     *entry        // the suspect that runs by itself
-	want     int           // how many Fetch may return
-	pulling  chan struct{} // closed when the goroutine that receives has ended; nil without one
+	order    *order           // nil: other readers have the consumer as well
+	want     int              // how many Fetch may return
+	pulling  chan struct{}    // closed when the goroutine that receives has ended; nil without one
 	stopPull context.CancelFunc
 	failure  error // of receiving, for Fetch to return
 	sent     bool  // something that the server may not have read, and does not confirm
 
 	unconfirmed map[place]*unconfirmed
 
-	fetchable signal // Fetch has something to return
-	wanted    signal // want has changed
-	confirmed signal // nothing is unconfirmed
+	fetchable signal      // Fetch has something to return
+	wanted    signal      // want has changed
+	gapped    signal      // something may be missing
+	emptied   signal      // nothing is out
+	confirmed signal      // nothing is unconfirmed
+	revoked   atomic.Bool // what has not begun is to be given back
 }
 
 // entry is one message that the server has delivered to us and that is not settled.
 type entry struct {
+	driver    *Driver
 	at        place
 	raw       jetstream.Msg // as it was delivered last; guarded by the driver's mu
 	item      window.Item
@@ -105,30 +112,22 @@ func NewDriver(cfg DriverConfig) (*Driver, error) {
 	}
 	js := cfg.Topology.cfg.JetStream
 	return &Driver{
-		cfg: cfg, conn: cfg.Topology.conn, ackWait: cfg.Topology.cfg.ackWait(),
+		cfg: cfg, conn: cfg.Topology.conn, ackWait: cfg.Topology.cfg.ackWait(), turns: &turns{}, name: consumer(cfg.Group, cfg.Topic),
+		consumer: func(ctx context.Context) (jetstream.Consumer, error) {
+			return cfg.Topology.Consumer(ctx, cfg.Group, cfg.Topic)
+		},
 		starts: newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
 		out:    map[place]*entry{}, unconfirmed: map[place]*unconfirmed{},
-		fetchable: make(signal, 1), wanted: make(signal, 1), confirmed: make(signal, 1),
+		fetchable: make(signal, 1), wanted: make(signal, 1), gapped: make(signal, 1), emptied: make(signal, 1), confirmed: make(signal, 1),
 	}, nil
 }
 
 // Fetch implements window.Driver. When its ctx ends, what was received and not returned goes back to the server at once.
 func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
-	d.begin.Do(func() { d.unable = d.start(context.WithoutCancel(ctx)) })
-	if d.unable != nil {
-		return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, d.unable)
-	}
 	for {
-		if err := d.judge(ctx); err != nil {
-			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
-		}
-		list := d.take(limit)
-		if err := d.mark(ctx, list); err != nil {
-			d.putBack(list)
-			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
-		}
-		if len(list) > 0 {
-			return d.items(ctx, list), nil
+		items, err := d.poll(ctx, limit)
+		if err != nil || len(items) > 0 {
+			return items, err
 		}
 		if err := d.await(ctx, limit); err != nil {
 			return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
@@ -136,20 +135,42 @@ func (d *Driver) Fetch(ctx context.Context, limit int) ([]window.Item, error) {
 	}
 }
 
-// start runs what stands beside Fetch. Close ends it.
-func (d *Driver) start(ctx context.Context) error {
-	if err := d.listen(); err != nil {
-		return err
+// poll returns what is there.
+func (d *Driver) poll(ctx context.Context, limit int) ([]window.Item, error) {
+	if err := d.begin(ctx); err != nil {
+		return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
 	}
-	ctx, d.stop = context.WithCancel(ctx)
-	d.beside.Go(func() { d.heartbeat(ctx) })
-	d.beside.Go(func() { d.repeatAcks(ctx) })
-	return nil
+	if err := d.judge(ctx); err != nil {
+		return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
+	}
+	list := d.take(limit)
+	if err := d.mark(ctx, list); err != nil {
+		d.putBack(list)
+		return nil, fmt.Errorf("fetch from %s: %w", d.cfg.Topology.cfg.StreamName, err)
+	}
+	return d.items(ctx, list), nil
+}
+
+// begin starts, once, what goes on beside Fetch. Close ends it.
+func (d *Driver) begin(ctx context.Context) error {
+	d.once.Do(func() {
+		if d.unable = d.listen(); d.unable != nil {
+			return
+		}
+		var run context.Context
+		run, d.stop = context.WithCancel(context.WithoutCancel(ctx))
+		d.beside.Go(func() { d.heartbeat(run) })
+		d.beside.Go(func() { d.repeatAcks(run) })
+	})
+	return d.unable
 }
 
 func (d *Driver) items(ctx context.Context, list []*entry) []window.Item {
 	all := make([]window.Item, len(list))
 	for i, e := range list {
+		if d.order != nil {
+			e.item.Msg.SetContext(window.WithRevoked(e.item.Msg.Context(), &d.revoked))
+		}
 		if d.cfg.Tracked && d.starts.counts(e) && !d.starts.alone(e) {
 			e.item.Msg.SetContext(window.WithTracker(e.item.Msg.Context(), tracker{d, e, context.WithoutCancel(ctx)}))
 		}
@@ -160,6 +181,7 @@ func (d *Driver) items(ctx context.Context, list []*entry) []window.Item {
 
 // await returns when something may be there to return.
 func (d *Driver) await(ctx context.Context, limit int) error {
+	d.begin(ctx)
 	if err := d.receive(ctx, limit); err != nil {
 		return err
 	}
@@ -187,17 +209,16 @@ func (d *Driver) failed() error {
 func (d *Driver) take(limit int) []*entry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.order != nil && d.order.gap {
+		return nil
+	}
 	var list []*entry
-	for len(list) < limit && len(d.queue) > 0 && d.only == nil {
+	for len(list) < limit && len(d.queue) > 0 {
 		e := d.queue[0]
-		if d.starts.alone(e) {
-			if d.running > 0 {
-				break
-			}
-			d.only = e
+		if e.unjudged() || !d.turns.begin(e, d.starts.alone(e)) {
+			break
 		}
 		d.queue = d.queue[1:]
-		d.running++
 		list = append(list, e)
 	}
 	return list
@@ -207,6 +228,15 @@ func (d *Driver) putBack(list []*entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.queue = append(list, d.queue...)
-	d.running -= len(list)
-	d.only = nil
+	for _, e := range list {
+		d.turns.end(e)
+	}
+}
+
+// letGo notes that e is out no more.
+func (d *Driver) letGo(e *entry) {
+	delete(d.out, e.at)
+	if len(d.out) == 0 {
+		d.emptied.set()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -77,10 +78,21 @@ func (i *inspector) stream(ctx context.Context) bool {
 		return i.note("stream", name, err)
 	}
 	info := stream.CachedInfo()
+	has, ours := i.cfg.partitionsIn(info.Config.Subjects)
+	if ours && has != i.cfg.JetStream.Partitions {
+		if info.State.Msgs > 0 {
+			return i.note("stream", name, i.otherPartitions(has, info.State.Msgs))
+		}
+		i.note("stream", fmt.Sprintf("%s: 0 events, %d partitions; run gives it %d, and its consumers", name, has, i.cfg.JetStream.Partitions), nil)
+		return false
+	}
 	if err := conflict(info.Config, want); err != nil {
 		return i.note("stream", name, err)
 	}
 	detail := fmt.Sprintf("%s: %d events", name, info.State.Msgs)
+	if has > 0 {
+		detail += fmt.Sprintf(", %d partitions", has)
+	}
 	if differs(info.Config, want) {
 		detail += "; has other limits, run changes them to those of the configuration"
 	}
@@ -107,9 +119,9 @@ func differs(has, want jetstream.StreamConfig) bool {
 }
 
 func (i *inspector) consumer(ctx context.Context, name string) {
-	c, err := i.JS.Consumer(ctx, i.cfg.StreamName, name)
+	infos, err := i.consumerInfos(ctx, name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		if err = i.alone(ctx); err == nil {
+		if err = i.alone(ctx, consumers(name, i.cfg.JetStream.Partitions)); err == nil {
 			i.note("consumer", name+" is missing; run creates it", nil)
 			return
 		}
@@ -118,12 +130,16 @@ func (i *inspector) consumer(ctx context.Context, name string) {
 		i.note("consumer", name, err)
 		return
 	}
-	info := c.CachedInfo()
-	i.note("consumer", fmt.Sprintf("%s: %d events wait, %d are in work", name, info.NumPending, info.NumAckPending), nil)
+	var wait uint64
+	var work int
+	for _, info := range infos {
+		wait, work = wait+info.NumPending, work+info.NumAckPending
+	}
+	i.note("consumer", fmt.Sprintf("%s: %d events wait, %d are in work", name, wait, work), nil)
 }
 
 // alone reports whether a work queue has no other reader, of which it takes one only.
-func (i *inspector) alone(ctx context.Context) error {
+func (i *inspector) alone(ctx context.Context, own []string) error {
 	if i.cfg.stream().Retention != jetstream.WorkQueuePolicy {
 		return nil
 	}
@@ -134,7 +150,9 @@ func (i *inspector) alone(ctx context.Context) error {
 	names := stream.ConsumerNames(ctx)
 	var others []string
 	for name := range names.Name() {
-		others = append(others, name)
+		if !slices.Contains(own, name) {
+			others = append(others, name)
+		}
 	}
 	if err := names.Err(); err != nil || len(others) == 0 {
 		return err

@@ -70,7 +70,7 @@ type Stored struct {
 func (p *Publisher) PublishEvents(ctx context.Context, events []*event.Event) (Stored, error) {
 	msgs := make([]*natsgo.Msg, len(events))
 	for i, e := range events {
-		msgs[i] = marshalEvent(p.cfg.subject(e.Entity, e.Type), e)
+		msgs[i] = marshalEvent(p.cfg.subjectOf(e), e)
 	}
 	return p.publish(ctx, msgs)
 }
@@ -92,9 +92,9 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 func (p *Publisher) message(topic string, msg *message.Message) *natsgo.Msg {
 	e := event.OfContext(msg.Context())
 	if e == nil {
-		return marshal(p.cfg.subject(topic, event.Custom), msg)
+		return marshal(p.cfg.subject(topic, event.Custom, topic), msg)
 	}
-	m := marshal(p.cfg.subject(topic, e.Type), msg)
+	m := marshal(p.cfg.subject(topic, e.Type, orderKey(e)), msg)
 	m.Header.Set(jetstream.MsgIDHeader, e.ID)
 	return m
 }

@@ -3,24 +3,29 @@ package nats
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fraiseql/observer/internal/lease"
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
 const (
 	pullExpiry    = 30 * time.Second // of one request; another follows
 	pullHeartbeat = 5 * time.Second  // a server that misses two of them has lost the request
-	lastMessages  = 2 * time.Second  // at most, for what the server sent before it knew that we want no more
+	// A partition's requests have expired when another worker may take it: none of a stopped process gets its events.
+	partitionExpiry    = lease.TTL
+	partitionHeartbeat = lease.TTL / 2
+	lastMessages       = 2 * time.Second // at most, for what the server sent before it knew that we want no more
 )
 
 // receive sees to it that a goroutine asks the server for as many messages as limit says; it ends with ctx, or with retire.
 func (d *Driver) receive(ctx context.Context, limit int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || d.revoked.Load() {
 		return err
 	}
 	d.want = limit
@@ -39,7 +44,12 @@ func (d *Driver) receive(ctx context.Context, limit int) error {
 	go func() {
 		defer close(ended)
 		defer stop()
+		var beside sync.WaitGroup
+		if d.order != nil {
+			beside.Go(func() { d.mendAll(ctx) })
+		}
 		d.pullAll(ctx)
+		beside.Wait()
 		d.returnQueue()
 	}()
 	return nil
@@ -84,7 +94,11 @@ func (d *Driver) pullAll(ctx context.Context) {
 func (d *Driver) missing() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return max(0, d.want-len(d.queue))
+	n := max(0, d.want-len(d.queue))
+	if d.order != nil && d.order.gap {
+		n = max(n, d.order.lost)
+	}
+	return n
 }
 
 // fail lets Fetch return err; nothing is asked for until it is called again.
@@ -92,18 +106,25 @@ func (d *Driver) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failure, d.want = err, 0
+	if d.order != nil {
+		d.order.lost = 0
+	}
 	d.fetchable.set()
 }
 
 // pull receives n messages, or fewer when ctx ends.
 func (d *Driver) pull(ctx context.Context, consumer *jetstream.Consumer, n int) (err error) {
 	if *consumer == nil {
-		if *consumer, err = d.cfg.Topology.Consumer(ctx, d.cfg.Group, d.cfg.Topic); err != nil {
+		if *consumer, err = d.consumer(ctx); err != nil {
 			return err
 		}
 	}
+	expiry, heartbeat := pullExpiry, pullHeartbeat
+	if d.order != nil {
+		expiry, heartbeat = partitionExpiry, partitionHeartbeat
+	}
 	messages, err := (*consumer).Messages(jetstream.PullMaxMessages(n), jetstream.StopAfter(n),
-		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat))
+		jetstream.PullExpiry(expiry), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return err
 	}
@@ -140,17 +161,18 @@ func (d *Driver) queueUp(raw jetstream.Msg) {
 		return
 	}
 	at := place{meta.Sequence.Stream, meta.Timestamp.UnixNano()}
-	if d.again(at, raw) {
+	if d.again(at, meta.Sequence, raw) {
 		return
 	}
 	msg := unmarshal(raw, meta)
 	if !d.cfg.Opaque {
 		decode(msg)
 	}
-	e := &entry{at: at, raw: raw, id: msg.UUID, delivered: meta.NumDelivered}
+	e := &entry{driver: d, at: at, raw: raw, id: msg.UUID, delivered: meta.NumDelivered}
 	e.item = window.Item{Msg: msg, Raw: e}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.admit(meta.Sequence)
 	d.queue = append(d.queue, e)
 	d.out[at] = e
 	d.fetchable.set()
@@ -158,9 +180,12 @@ func (d *Driver) queueUp(raw jetstream.Msg) {
 
 // again reports whether we have the message already: the server did not hear of our heartbeats, or of our ack, which is
 // sent again.
-func (d *Driver) again(at place, raw jetstream.Msg) bool {
+func (d *Driver) again(at place, number jetstream.SequencePair, raw jetstream.Msg) bool {
 	d.mu.Lock()
 	e, u := d.out[at], d.unconfirmed[at]
+	if e != nil || u != nil {
+		d.admit(number)
+	}
 	switch {
 	case e != nil:
 		e.raw = raw
@@ -181,11 +206,15 @@ func (d *Driver) returnQueue() {
 	defer d.mu.Unlock()
 	var failed error
 	for _, e := range d.queue {
-		delete(d.out, e.at)
+		d.letGo(e)
+		d.release(e.at)
 		failed = errors.Join(failed, giveBack(e.raw, 0))
 	}
 	d.sent = d.sent || len(d.queue) > 0
 	d.queue, d.want = nil, 0
+	if d.order != nil {
+		d.order.open()
+	}
 	if failed != nil {
 		d.cfg.Log.Warn("giving messages back failed, they will come again after ack_wait_secs", "error", failed)
 	}

@@ -34,11 +34,11 @@ func (t *Topology) Restore(ctx context.Context, log *slog.Logger) error {
 		return wrap("look at stream "+t.cfg.StreamName, err)
 	}
 	for _, group := range t.cfg.groups() {
-		name := consumer(group, AllTopics)
-		if _, err := t.JS.Consumer(ctx, t.cfg.StreamName, name); errors.Is(err, jetstream.ErrConsumerNotFound) {
-			_, err = t.Consumer(ctx, group, AllTopics)
-			if err := restored(log, "consumer", name, err); err != nil {
-				return err
+		for _, name := range consumers(group, t.cfg.JetStream.Partitions) {
+			if _, err := t.JS.Consumer(ctx, t.cfg.StreamName, name); errors.Is(err, jetstream.ErrConsumerNotFound) {
+				if err := restored(log, "consumer", name, t.createConsumers(ctx, group)); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -50,7 +50,8 @@ func giveBack(raw jetstream.Msg, delay time.Duration) error {
 	return raw.NakWithDelay(delay)
 }
 
-// settle counts item as settled. It returns nil where it was that already. What is done waits for its confirmation.
+// settle counts item as settled. It returns nil where it was that already. What is done waits for its confirmation, the rest
+// is to come again.
 func (d *Driver) settle(item window.Item, done bool) (*entry, jetstream.Msg) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -58,16 +59,14 @@ func (d *Driver) settle(item window.Item, done bool) (*entry, jetstream.Msg) {
 	if !ok || d.out[e.at] != e {
 		return nil, nil
 	}
-	delete(d.out, e.at)
-	d.running--
+	d.letGo(e)
+	d.turns.end(e)
 	if done {
 		now := time.Now()
 		d.unconfirmed[e.at] = &unconfirmed{raw: e.raw, since: now, next: now.Add(ackPatience), patience: ackPatience}
 	} else {
 		d.sent = true
-	}
-	if d.only == e {
-		d.only = nil
+		d.awaitAgain(e.at)
 	}
 	d.fetchable.set()
 	return e, e.raw
@@ -107,9 +106,8 @@ func (d *Driver) outstanding() []jetstream.Msg {
 // Close implements window.Driver: it gives back what was not handed out, and returns when the server has confirmed all acks
 // and read the rest.
 func (d *Driver) Close(ctx context.Context) error {
-	begun := true
-	d.begin.Do(func() { begun = false })
-	if !begun || d.unable != nil {
+	d.once.Do(func() {}) // nothing begins any more
+	if d.stop == nil {
 		return nil
 	}
 	d.retire()

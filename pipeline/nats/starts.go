@@ -31,6 +31,9 @@ func newStarts(bucket jetstream.KeyValue, consumer string, maxDeliver int) start
 
 func (s starts) key(e *entry) string { return token(s.consumer) + "." + token(e.id) }
 
+// unjudged reports whether e may have been started before and it is not known how often.
+func (e *entry) unjudged() bool { return e.delivered > 1 && !e.judged }
+
 // counts reports whether starts of e are noted.
 func (s starts) counts(e *entry) bool { return e.prior > 0 && e.prior < s.most }
 
@@ -94,7 +97,7 @@ func (d *Driver) suspects() []*entry {
 	defer d.mu.Unlock()
 	var list []*entry
 	for _, e := range d.queue {
-		if e.delivered > 1 && !e.judged {
+		if e.unjudged() {
 			list = append(list, e)
 		}
 	}

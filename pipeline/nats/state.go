@@ -2,7 +2,10 @@ package nats
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fraiseql/observer/event"
 )
@@ -40,16 +43,46 @@ type Lag struct {
 	AckPending       int    // handed out and not settled
 }
 
-// Lag asks the server about the consumer of the configuration.
+// Lag asks the server about the consumer of the configuration, or about those of its partitions.
 func (t *Topology) Lag(ctx context.Context) (Lag, error) {
-	name := consumer(t.cfg.ConsumerName, AllTopics)
-	c, err := t.JS.Consumer(ctx, t.cfg.StreamName, name)
-	if err != nil {
-		return Lag{}, wrap("look at consumer "+name, err)
+	lag := Lag{Stream: t.cfg.StreamName, Consumer: t.cfg.ConsumerName}
+	infos, err := t.consumerInfos(ctx, t.cfg.ConsumerName)
+	for _, info := range infos {
+		lag.Pending += info.NumPending
+		lag.AckPending += info.NumAckPending
 	}
-	info := c.CachedInfo()
-	return Lag{t.cfg.StreamName, name, info.NumPending, info.NumAckPending}, nil
+	return lag, wrap("look at consumer "+lag.Consumer, err)
+}
+
+// consumerInfos asks about the consumers of a group.
+func (t *Topology) consumerInfos(ctx context.Context, group string) ([]*jetstream.ConsumerInfo, error) {
+	names := consumers(group, t.cfg.JetStream.Partitions)
+	if len(names) == 1 {
+		c, err := t.JS.Consumer(ctx, t.cfg.StreamName, names[0])
+		if err != nil {
+			return nil, err
+		}
+		return []*jetstream.ConsumerInfo{c.CachedInfo()}, nil
+	}
+	stream, err := t.JS.Stream(ctx, t.cfg.StreamName)
+	if err != nil {
+		return nil, err
+	}
+	infos := make([]*jetstream.ConsumerInfo, 0, len(names))
+	list := stream.ListConsumers(ctx)
+	for info := range list.Info() {
+		if slices.Contains(names, info.Name) {
+			infos = append(infos, info)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, err
+	}
+	if len(infos) < len(names) {
+		return infos, jetstream.ErrConsumerNotFound
+	}
+	return infos, nil
 }
 
 // Subject is where an event is published.
-func (t *Topology) Subject(e *event.Event) string { return t.cfg.subject(e.Entity, e.Type) }
+func (t *Topology) Subject(e *event.Event) string { return t.cfg.subjectOf(e) }

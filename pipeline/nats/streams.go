@@ -78,7 +78,7 @@ func (t *Topology) create(ctx context.Context) error {
 		return wrap("stream "+t.cfg.StreamName, err)
 	}
 	for _, name := range t.cfg.groups() {
-		if _, err := t.Consumer(ctx, name, AllTopics); err != nil {
+		if err := t.createConsumers(ctx, name); err != nil {
 			return err
 		}
 	}
@@ -150,6 +150,11 @@ func (t *Topology) createStream(ctx context.Context) error {
 		return err
 	}
 	has := stream.CachedInfo().Config
+	if n, ours := t.cfg.partitionsIn(has.Subjects); ours && n != t.cfg.JetStream.Partitions {
+		if has, err = t.repartition(ctx, stream.CachedInfo(), n); err != nil {
+			return err
+		}
+	}
 	if err := conflict(has, want); err != nil {
 		return err
 	}
@@ -162,7 +167,7 @@ func (t *Topology) createStream(ctx context.Context) error {
 func (c Config) stream() jetstream.StreamConfig {
 	js := c.JetStream
 	s := jetstream.StreamConfig{
-		Name: c.StreamName, Description: "events of fraiseql observer", Subjects: []string{c.SubjectPrefix + ".>"},
+		Name: c.StreamName, Description: "events of fraiseql observer", Subjects: []string{c.streamSubject()},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew,
 		MaxMsgs: js.MaxMsgs, MaxBytes: js.MaxBytes, MaxAge: time.Duration(js.MaxAgeDays) * 24 * time.Hour,
 		Duplicates: time.Duration(js.DedupWindowMinutes) * time.Minute, Replicas: max(js.Replicas, 1),
@@ -201,12 +206,18 @@ func adapt(has, want jetstream.StreamConfig) jetstream.StreamConfig {
 
 // Consumer creates the durable consumer of a group for a topic, or changes it to what the configuration says.
 func (t *Topology) Consumer(ctx context.Context, group, topic string) (jetstream.Consumer, error) {
-	name := consumer(group, topic)
+	return t.consumer(ctx, consumer(group, topic), t.cfg.filter(topic), t.window)
+}
+
+func (t *Topology) consumer(ctx context.Context, name, filter string, window int) (jetstream.Consumer, error) {
+	if err := t.samePartitions(ctx); err != nil {
+		return nil, wrap("consumer "+name, err)
+	}
 	c, err := t.JS.CreateOrUpdateConsumer(ctx, t.cfg.StreamName, jetstream.ConsumerConfig{
-		Durable: name, FilterSubject: t.cfg.filter(topic), AckPolicy: jetstream.AckExplicitPolicy,
+		Durable: name, FilterSubject: filter, AckPolicy: jetstream.AckExplicitPolicy,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		MaxDeliver:    -1, // otherwise what restarts gave back would stay in the stream, undelivered for ever
-		AckWait:       t.cfg.ackWait(), MaxAckPending: t.window,
+		AckWait:       t.cfg.ackWait(), MaxAckPending: window,
 	})
 	return c, wrap("consumer "+name, err)
 }

@@ -12,15 +12,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/fraiseql/observer/internal/lease"
 	"github.com/fraiseql/observer/internal/outage"
 )
 
-// A lease outlives a leader that cannot renew it by leaseTTL; such a leader stops starting actions a second earlier.
 const (
-	leaseTTL     = 4 * time.Second
-	leaseTrusted = 3 * time.Second
-	leaseRenew   = time.Second
-	leaseRetry   = 250 * time.Millisecond // after a failed renewal, and the longest pause between a standby's looks
+	leaseTTL   = lease.TTL
+	leaseRenew = lease.Renew
+	leaseRetry = lease.Retry // also the longest pause between a standby's looks
 )
 
 // LeaseConfig describes a [Lease].
@@ -46,10 +45,7 @@ type Lease struct {
 	unclean    bool
 	first      bool
 
-	base     time.Time    // monotonic origin of renewed
-	renewed  atomic.Int64 // when the last renewal that succeeded was sent
-	wall     atomic.Int64 // the same by the wall clock, which goes on while the machine sleeps
-	deposed  atomic.Bool
+	trust    *lease.Trust
 	lost     chan struct{}
 	suspend  atomic.Bool // tests stop the renewals, as SIGSTOP does
 	conn     *pgx.Conn   // used by Acquire, then by the renewing goroutine, then by Release
@@ -62,7 +58,7 @@ type Lease struct {
 // ends the sessions of an owner that did not release. It returns early when ctx ends or when a person must act.
 func Acquire(ctx context.Context, cfg LeaseConfig) (*Lease, error) {
 	trouble := outage.New(cfg.Log, "cannot acquire lease", "lease can be asked for again", slog.String("lease", cfg.Name))
-	l := &Lease{cfg: cfg, owner: newOwner(cfg.Name), base: time.Now(), lost: make(chan struct{}), stopped: make(chan struct{})}
+	l := &Lease{cfg: cfg, owner: newOwner(cfg.Name), trust: lease.NewTrust(), lost: make(chan struct{}), stopped: make(chan struct{})}
 	standby := false
 	for {
 		wait, err := l.try(ctx)
@@ -114,7 +110,7 @@ func (l *Lease) try(ctx context.Context) (time.Duration, error) {
 	if err != nil || wait > 0 {
 		return wait, err
 	}
-	l.renewedAt(sent)
+	l.trust.Renewed(sent)
 	if previous != nil {
 		l.unclean = true
 		l.end(ctx, *previous)
@@ -177,7 +173,7 @@ func (l *Lease) keep(ctx context.Context) {
 		}
 		err := l.renew(ctx)
 		if errors.Is(err, ErrDeposed) {
-			l.deposed.Store(true)
+			l.trust.End()
 			close(l.lost)
 			l.cfg.Log.Error("deposed: another process leads now", slog.String("lease", l.cfg.Name))
 			return
@@ -210,20 +206,12 @@ func (l *Lease) renew(ctx context.Context) error {
 	if tag.RowsAffected() == 0 {
 		return ErrDeposed
 	}
-	l.renewedAt(sent)
+	l.trust.Renewed(sent)
 	return nil
 }
 
-func (l *Lease) renewedAt(sent time.Time) {
-	l.wall.Store(sent.UnixNano())
-	l.renewed.Store(int64(sent.Sub(l.base)))
-}
-
 // Held reports whether this process may start actions: it renewed within the last three seconds. It is cheap.
-func (l *Lease) Held() bool {
-	now := time.Now()
-	return !l.deposed.Load() && now.Sub(l.base)-time.Duration(l.renewed.Load()) < leaseTrusted && now.UnixNano()-l.wall.Load() < int64(leaseTrusted)
-}
+func (l *Lease) Held() bool { return l.trust.Held() }
 
 // Lost is closed when another process took over.
 func (l *Lease) Lost() <-chan struct{} { return l.lost }
@@ -244,14 +232,14 @@ func (l *Lease) Release(ctx context.Context) error {
 		l.stop()
 		<-l.stopped
 		err = l.giveBack(ctx)
-		l.renewed.Store(int64(time.Since(l.base) - leaseTrusted))
+		l.trust.Forfeit()
 		l.hangUp(ctx)
 	})
 	return wrap("release lease", err)
 }
 
 func (l *Lease) giveBack(ctx context.Context) error {
-	if l.deposed.Load() {
+	if l.trust.Ended() {
 		return nil
 	}
 	if err := l.call(ctx); err != nil {
