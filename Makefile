@@ -35,9 +35,13 @@ bench: install-test-servers ## measure throughput and latency against raw client
 	go run ./bench
 
 .PHONY: faults
-faults: install-test-servers ## run the fault tests as long as the promises ask for, 20 minutes; FAULTS=regexp picks some
-	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '$(or $(FAULTS),.)' -skip '^TestTimed' ./internal/faults
-	OBSERVER_FAULTS=long go test -count=1 -timeout 10m -v -run '^TestTimed.*($(or $(FAULTS),.))' ./internal/faults
+faults: install-test-servers ## run the fault tests as long as the promises ask for, a quarter of an hour; FAULTS=regexp picks some
+	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '$(or $(FAULTS),.)' -skip '^Test(Timed|Fleet)' ./internal/faults
+	OBSERVER_FAULTS=long go test -count=1 -timeout 15m -v -run '^TestTimed.*($(or $(FAULTS),.))' ./internal/faults
+
+.PHONY: fleet
+fleet: install-test-servers ## kill bridges, workers and NATS servers at random, for five minutes
+	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 15m -v -run '^TestFleet' ./internal/faults
 
 .PHONY: suites
 suites: install-test-servers ## run the suites of every transport in full, some minutes

@@ -158,8 +158,8 @@ func TestABridgeAndWorkersDeliverEverything(t *testing.T) {
 	}
 }
 
-// TestABrokenFleetLosesNothing kills bridges, workers and servers of the bus at random.
-func TestABrokenFleetLosesNothing(t *testing.T) {
+// TestFleetKilledAtRandomLosesNothing kills bridges, workers and servers of the bus at random.
+func TestFleetKilledAtRandomLosesNothing(t *testing.T) {
 	scenario(t)
 	nodes := natsCluster(t, pick(1, 3))
 	f := newFleet(t, pick(1, 3), nodes)

@@ -56,7 +56,7 @@ func TestWithPartitionsOrderHoldsAcrossWorkers(t *testing.T) {
 	names = append(names, "four")
 	workers["four"] = f.worker(t, "four")
 	random := newRandom(t.Name(), 1)
-	for i, end := 0, time.Now().Add(pick(20*time.Second, 5*time.Minute)); time.Now().Before(end); i++ {
+	for i, end := 0, time.Now().Add(pick(8*time.Second, time.Minute)); time.Now().Before(end); i++ {
 		wait(t.Context(), pick(time.Second, 3*time.Second))
 		name := names[random.IntN(len(names))]
 		workers[name] = f.breakWorker(t, name, workers[name], i%3)

@@ -181,7 +181,6 @@ func (d *Driver) items(ctx context.Context, list []*entry) []window.Item {
 
 // await returns when something may be there to return.
 func (d *Driver) await(ctx context.Context, limit int) error {
-	d.begin(ctx)
 	if err := d.receive(ctx, limit); err != nil {
 		return err
 	}
