@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ const (
 	ackRest      = 10 * time.Second       // the longest such time
 	burstSpan    = 500 * time.Millisecond // from a burst to the answer: too short for a server to die and come back
 	streamDoubts = 2 * time.Second        // without an answer: is that stream there at all?
+	crossed      = 10 * time.Second       // within which an event arrives that was sent again before its ack arrived there
 )
 
 // place is where the server keeps a message. The time tells the messages of a stream from those of another with its name.
@@ -56,6 +58,7 @@ type unconfirmed struct {
 	next     time.Time // when it is acked again
 	patience time.Duration
 	before   *burst // nil: an answer stands for this one only; guarded by the driver's mu
+	doubtful bool   // the server may have sent the event again
 }
 
 // ack is one that is to be sent.
@@ -124,8 +127,15 @@ func (u *unconfirmed) refused(all map[place]*unconfirmed) {
 
 // forget is called under the lock.
 func (d *Driver) forget(at place) {
+	u := d.unconfirmed[at]
+	if u == nil {
+		return
+	}
 	delete(d.unconfirmed, at)
 	d.release(at)
+	if u.doubtful {
+		d.crossing[at] = time.Now().Add(crossed)
+	}
 	if len(d.unconfirmed) == 0 {
 		d.confirmed.set()
 	}
@@ -187,6 +197,7 @@ func (d *Driver) dueAcks(all bool) (due map[place]jetstream.Msg, doubtful bool) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
+	maps.DeleteFunc(d.crossing, func(_ place, until time.Time) bool { return until.Before(now) })
 	for at, u := range d.unconfirmed {
 		if u.next.After(now) && !all {
 			continue
@@ -194,7 +205,7 @@ func (d *Driver) dueAcks(all bool) (due map[place]jetstream.Msg, doubtful bool) 
 		if due == nil {
 			due = map[place]jetstream.Msg{}
 		}
-		due[at], u.before = u.raw, nil
+		due[at], u.before, u.doubtful = u.raw, nil, true
 		u.patience = min(2*u.patience, ackRest)
 		u.next = now.Add(u.patience)
 		doubtful = doubtful || now.Sub(u.since) > streamDoubts

@@ -62,6 +62,7 @@ type Driver struct {
 	sent     bool  // something that the server may not have read, and does not confirm
 
 	unconfirmed map[place]*unconfirmed
+	crossing    map[place]time.Time // confirmed, and perhaps on the way once more until then
 
 	fetchable signal      // Fetch has something to return
 	wanted    signal      // want has changed
@@ -117,7 +118,7 @@ func NewDriver(cfg DriverConfig) (*Driver, error) {
 			return cfg.Topology.Consumer(ctx, cfg.Group, cfg.Topic)
 		},
 		starts: newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
-		out:    map[place]*entry{}, unconfirmed: map[place]*unconfirmed{},
+		out:    map[place]*entry{}, unconfirmed: map[place]*unconfirmed{}, crossing: map[place]time.Time{},
 		fetchable: make(signal, 1), wanted: make(signal, 1), gapped: make(signal, 1), emptied: make(signal, 1), confirmed: make(signal, 1),
 	}, nil
 }

@@ -178,25 +178,30 @@ func (d *Driver) queueUp(raw jetstream.Msg) {
 	d.fetchable.set()
 }
 
-// again reports whether we have the message already: the server did not hear of our heartbeats, or of our ack, which is
-// sent again.
+// again reports whether we have, or had, the message already: the server did not hear of our heartbeats, or of our ack, which
+// is sent again.
 func (d *Driver) again(at place, number jetstream.SequencePair, raw jetstream.Msg) bool {
 	d.mu.Lock()
 	e, u := d.out[at], d.unconfirmed[at]
-	if e != nil || u != nil {
-		d.admit(number)
-	}
+	_, crossing := d.crossing[at]
 	switch {
 	case e != nil:
 		e.raw = raw
 	case u != nil:
-		u.raw, u.before = raw, nil
+		u.raw, u.before, u.doubtful = raw, nil, true
+	case !crossing:
+		d.mu.Unlock()
+		return false
+	}
+	d.admit(number)
+	if crossing {
+		d.release(at)
 	}
 	d.mu.Unlock()
-	if u != nil {
+	if e == nil {
 		d.sendAck(at, raw)
 	}
-	return e != nil || u != nil
+	return true
 }
 
 // returnQueue gives everything back that was not handed out, so that another worker gets it without waiting for ours to
