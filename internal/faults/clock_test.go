@@ -23,9 +23,7 @@ const clockEnv = "OBSERVER_FAULTS_CLOCK"
 // administrator or a virtual machine that wakes up does: leases, retries and timeouts go by time that passed, or by the clock
 // of the server.
 func TestTimedClockJumps(t *testing.T) {
-	if !long {
-		t.Skip("it builds the standard library anew")
-	}
+	onlyLong(t) // it builds the standard library anew
 	scenario(t)
 	binary := buildWithClock(t)
 	w := newWorld(t, testenv.Postgres(t))

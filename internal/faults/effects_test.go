@@ -210,6 +210,9 @@ func TestEndsOfTheProcessWhileOtherActionsRun(t *testing.T) {
 	exact(t)
 	for name, at := range map[string]func(*testing.T, *world) effect{"sql": inTable, "publish to NATS": inSubject, "publish to Redis": inRedisStream, "email": inMailbox} {
 		t.Run(name, func(t *testing.T) {
+			if name != "sql" {
+				onlyLong(t)
+			}
 			exact(t)
 			w := newWorld(t, testenv.Postgres(t))
 			end := at(t, w)

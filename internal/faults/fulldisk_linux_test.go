@@ -67,6 +67,7 @@ const writeBehind = time.Second
 // TestAFullDiskOfTheBusHoldsTheBridgeBack fills the disk of the server under load, makes room again and restarts the server:
 // its stream answers no publisher from the first failed write on, until then.
 func TestAFullDiskOfTheBusHoldsTheBridgeBack(t *testing.T) {
+	onlyLong(t)
 	scenario(t)
 	disk := smallDisk(t)
 	node := natsOn(t, disk)

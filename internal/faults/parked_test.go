@@ -36,6 +36,7 @@ var lateness = pick(3*time.Second, time.Second)
 // and ended among them: what is due while none leads, or soon after, comes late, and only that. The others stay parked
 // meanwhile, and are let go at the end.
 func TestTimedParkedDeliveries(t *testing.T) {
+	onlyLong(t)
 	scenario(t)
 	w := newWorld(t, testenv.Postgres(t))
 	config := w.config(t, settings{retry: patient, level: "info"})

@@ -35,6 +35,14 @@ func pick[T any](short, whenLong T) T {
 	return short
 }
 
+// onlyLong leaves a test to make faults.
+func onlyLong(t *testing.T) {
+	t.Helper()
+	if !long {
+		t.Skip("make faults runs it")
+	}
+}
+
 // scenario starts a test that may run beside others.
 func scenario(t *testing.T) {
 	t.Helper()

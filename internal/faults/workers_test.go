@@ -90,6 +90,7 @@ func TestADeletedStreamIsFilledAgain(t *testing.T) {
 
 // TestAWorkerThatIsCutOffRepeatsOnlyWhatItHad cuts one of two workers off from the bus for longer than ack_wait_secs.
 func TestAWorkerThatIsCutOffRepeatsOnlyWhatItHad(t *testing.T) {
+	onlyLong(t)
 	scenario(t)
 	f := newFleet(t, 1, natsCluster(t, 1))
 	f.ackWait = pick(2, 4)
@@ -136,6 +137,7 @@ func (f *fleet) excuseHeld(w *world, instance string, cut time.Time) int {
 
 // TestAWorkerThatComesTakesItsShare adds a worker under load, and takes it away again.
 func TestAWorkerThatComesTakesItsShare(t *testing.T) {
+	onlyLong(t)
 	exact(t)
 	f := newFleet(t, 1, natsCluster(t, 1))
 	f.ackWait = 60 // what one leaves behind would come too late
