@@ -34,14 +34,17 @@ check: tidy-check fmt-check lint vet test ## everything a change must pass: modu
 bench: install-test-servers ## measure throughput and latency against raw clients, some minutes
 	go run ./bench
 
+# The fault tests of events on a bus.
+BUS := Stream|Worker|Partitions|Fleet|FullDisk|ABridge
+
 .PHONY: faults
 faults: install-test-servers ## run the fault tests as long as the promises ask for, a quarter of an hour; FAULTS=regexp picks some
-	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '$(or $(FAULTS),.)' -skip '^Test(Timed|Fleet)' ./internal/faults
+	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run '$(or $(FAULTS),.)' -skip '^TestTimed|$(BUS)' ./internal/faults
 	OBSERVER_FAULTS=long go test -count=1 -timeout 15m -v -run '^TestTimed.*($(or $(FAULTS),.))' ./internal/faults
 
 .PHONY: fleet
-fleet: install-test-servers ## kill bridges, workers and NATS servers at random, for five minutes
-	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 15m -v -run '^TestFleet' ./internal/faults
+fleet: install-test-servers ## the same with events on NATS and Redis Streams, where servers die at random for five minutes
+	OBSERVER_FAULTS=long CGO_ENABLED=1 go test -race -count=1 -timeout 40m -v -run '$(or $(FAULTS),$(BUS))' ./internal/faults
 
 .PHONY: suites
 suites: install-test-servers ## run the suites of every transport in full, some minutes

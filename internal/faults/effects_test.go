@@ -207,13 +207,13 @@ entity = "*"
 
 // TestEndsOfTheProcessWhileOtherActionsRun ends and kills the process while actions run that are no webhooks.
 func TestEndsOfTheProcessWhileOtherActionsRun(t *testing.T) {
-	exact(t)
+	scenario(t)
 	for name, at := range map[string]func(*testing.T, *world) effect{"sql": inTable, "publish to NATS": inSubject, "publish to Redis": inRedisStream, "email": inMailbox} {
 		t.Run(name, func(t *testing.T) {
 			if name != "sql" {
 				onlyLong(t)
 			}
-			exact(t)
+			scenario(t)
 			w := newWorld(t, testenv.Postgres(t))
 			end := at(t, w)
 			w.elsewhere = func() []request {

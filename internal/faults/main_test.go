@@ -50,8 +50,8 @@ func parallel() {
 	}
 }
 
-// beside is how many. In the long form each has the processors to itself more often.
-var beside = pick(3, 2)
+// beside is how many.
+const beside = 3
 
 // child is the program with a middleware that no real one has, and may end at a step. It ends when its parent does.
 func child() int {
