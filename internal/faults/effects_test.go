@@ -35,12 +35,15 @@ type effect struct {
 	read   func(ctx context.Context) ([]request, error)
 }
 
+// answered is how long after its effect an action may still be running: its end has the answer to carry, and a mail its QUIT.
+const answered = 100 * time.Millisecond
+
 // effectOf is what an event did at a moment.
 func effectOf(body string, at time.Time) request {
 	fields := gjson.GetMany(body, "id", "entity_type", "entity_id", "data.rev", "data.tx", "data.rolled_back")
 	return request{
 		id: fields[0].String(), change: change{fields[1].String() + "/" + fields[2].String(), fields[3].Int()},
-		tx: fields[4].String(), rolledBack: fields[5].Bool(), status: 200, at: at, replied: at,
+		tx: fields[4].String(), rolledBack: fields[5].Bool(), status: 200, at: at, replied: at.Add(answered),
 	}
 }
 
@@ -174,7 +177,7 @@ func (b *mailbox) Data(r io.Reader) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	b.list = append(b.list, request{id: string(found[1]), change: change{string(found[2]), rev}, tx: string(found[4]), rolledBack: string(found[5]) == "true", status: 200, at: now, replied: now})
+	b.list = append(b.list, request{id: string(found[1]), change: change{string(found[2]), rev}, tx: string(found[4]), rolledBack: string(found[5]) == "true", status: 200, at: now, replied: now.Add(answered)})
 	return err
 }
 
