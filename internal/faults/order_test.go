@@ -40,6 +40,7 @@ func (f *fleet) settled(t *testing.T, fault string, processes ...*observer) verd
 
 // TestWithPartitionsOrderHoldsAcrossWorkers adds, ends, kills and stops workers at random.
 func TestWithPartitionsOrderHoldsAcrossWorkers(t *testing.T) {
+	onlyLong(t)
 	scenario(t)
 	f := ordered(t)
 	w := f.worlds[0]
@@ -97,6 +98,7 @@ func (f *fleet) breakWorker(t *testing.T, name string, o *observer, how int) *ob
 		f.straying(t, name, woken)
 		return o
 	default:
+		o.awaits(t, "msg=working")
 		code, _ := o.terminate(t)
 		require.Zero(t, code)
 		return f.worker(t, name)
@@ -121,6 +123,7 @@ func (f *fleet) straying(t *testing.T, name string, woken time.Time) {
 // TestWithPartitionsWhatIsHeldKeepsItsOrder lets a receiver fail now and then, so that lanes are parked, while workers come
 // and go.
 func TestWithPartitionsWhatIsHeldKeepsItsOrder(t *testing.T) {
+	onlyLong(t)
 	scenario(t)
 	f := ordered(t)
 	f.ackWait = 15 // nothing dies here, and a busy machine may keep a worker from saying that it lives

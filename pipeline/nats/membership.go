@@ -83,12 +83,13 @@ func (m *membership) join(ctx context.Context) (err error) {
 	return err
 }
 
-// renew succeeds unless another worker has taken this one for dead.
+// renew succeeds unless another worker has taken this one for dead. It outlives the end of ctx: who leaves must know the
+// revision.
 func (m *membership) renew(ctx context.Context) error {
 	if m.suspend.Load() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewTimeout)
 	defer cancel()
 	sent := time.Now()
 	revision, err := m.bucket.Update(ctx, m.key(m.id), []byte(m.id), m.revision)
