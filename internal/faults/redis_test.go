@@ -89,6 +89,7 @@ func TestAFullRedisHoldsNothingUp(t *testing.T) {
 
 // TestABadWayToRedisHoldsNothingUp puts a proxy before Redis, and kills the process while answers take 2 s.
 func TestABadWayToRedisHoldsNothingUp(t *testing.T) {
+	onlyLong(t)
 	scenario(t)
 	proxy := newProxy(t, testenv.NewRedis(t).Address())
 	w, o, config := redisWorld(t, "redis://"+proxy.Listen+"/0")

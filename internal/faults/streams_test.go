@@ -176,6 +176,7 @@ func (s *streamWorld) goOn(t *testing.T) {
 
 // TestResetsOnTheWayToTheStreamLoseNothing resets the connections of a worker again and again.
 func TestResetsOnTheWayToTheStreamLoseNothing(t *testing.T) {
+	onlyLong(t)
 	scenario(t)
 	s := newStreamWorld(t)
 	proxy := newProxy(t, s.server.Address())
