@@ -79,9 +79,10 @@ func (d *Driver) await(ctx context.Context) {
 func (d *Driver) read(ctx context.Context, limit int) ([]window.Item, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock+readTimeout)
 	defer cancel()
-	streams, err := d.cfg.Client.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: d.cfg.Group, Consumer: d.consumer, Streams: []string{d.cfg.Stream, ">"}, Count: int64(limit), Block: d.block(),
-	}).Result()
+	cmd := once{redis.NewXStreamSliceCmd(ctx, "xreadgroup", "group", d.cfg.Group, d.consumer,
+		"count", limit, "block", d.block().Milliseconds(), "streams", d.cfg.Stream, ">")}
+	_ = d.cfg.Client.Process(ctx, cmd) // Result returns its error
+	streams, err := cmd.Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
@@ -101,6 +102,13 @@ func (d *Driver) read(ctx context.Context, limit int) ([]window.Item, error) {
 	}
 	return d.handOut(list), nil
 }
+
+// once is a read that the client does not repeat by itself: when its answer gets lost, so do entries that are to be handed out
+// before those of the next one.
+type once struct{ *redis.XStreamSliceCmd }
+
+// NoRetry implements redis.Cmder.
+func (once) NoRetry() bool { return true }
 
 // block is how long a read may take: until something that was given back is due.
 func (d *Driver) block() time.Duration {
