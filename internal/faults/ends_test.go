@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -279,6 +280,10 @@ func TestACommittedRowReachesEveryEnd(t *testing.T) {
 	o.leads(t)
 	execute(t, w, `insert into orders values (9007199254740993, 'ann@example.com', `+quoteLiteral(note)+`)`)
 	e.check(t, note)
+	testenv.Eventually(t, within, func() error {
+		_, err := queryURL[string](t.Context(), url, `select event -> 'data' ->> 'note' from app.seen`)
+		return err
+	})
 	require.Equal(t, note, query[string](t, w, `select event -> 'data' ->> 'note' from app.seen`))
 	require.Equal(t, "9007199254740993", query[string](t, w, `select event -> 'data' ->> 'id' from app.seen`))
 	o.awaits(t, `note {{ data.secret }}`)
@@ -363,7 +368,13 @@ func (e *ends) check(t *testing.T, text string) {
 	})
 	require.EqualValues(t, 2, e.redis.Exists(t.Context(), e.prefix+"other:1", e.prefix+"x:1").Val(), "wildcards in a row mean themselves")
 
-	entries := e.redis.XRange(t.Context(), e.prefix+"orders", "-", "+").Val()
+	var entries []redis.XMessage
+	testenv.Eventually(t, within, func() (err error) {
+		if entries, err = e.redis.XRange(t.Context(), e.prefix+"orders", "-", "+").Result(); err == nil && len(entries) == 0 {
+			err = errors.New("no entry in the stream")
+		}
+		return err
+	})
 	require.Len(t, entries, 1)
 	payload, ok := entries[0].Values["payload"].(string)
 	require.True(t, ok)

@@ -39,11 +39,11 @@ func redisWorld(t *testing.T, url string) (w *world, o *observer, config string)
 func (w *world) goesOn(t *testing.T, o *observer) {
 	t.Helper()
 	before := w.receiver.count()
-	require.Less(t, w.delivers(t, time.Now(), ""), 5*time.Second)
+	require.Less(t, w.delivers(t, time.Now(), ""), soon)
 	o.says(t, "degraded")
 	wait(t.Context(), trouble)
 	require.Greater(t, w.receiver.count()-before, busy, "deliveries went on")
-	require.Less(t, w.delivers(t, time.Now(), ""), 5*time.Second)
+	require.Less(t, w.delivers(t, time.Now(), ""), soon)
 }
 
 // says waits until /readyz has a status, with code 200: nothing here makes the process unready.

@@ -28,7 +28,7 @@ func TestRollingRestartsRepeatNothing(t *testing.T) {
 		code, _ := leader.terminate(t)
 		require.Zero(t, code)
 		require.NotContains(t, leader.text(), "level=ERROR")
-		require.Less(t, w.delivers(t, leader.ended, instances[(i+1)%2]), takeover)
+		require.Less(t, w.delivers(t, leader.ended, instances[(i+1)%2]), soon)
 		leader, standby = standby, startObserver(t, configs[i%2])
 		standby.awaits(t, standing)
 	}

@@ -58,5 +58,9 @@ func exact(t *testing.T) {
 	}
 }
 
+// soon is how quickly a standby must deliver, a process must end, and deliveries must go on: the long form holds the program
+// to its promises, the short one allows for a busy machine.
+var soon = pick(15*time.Second, 5*time.Second)
+
 // within is how long anything may take before a test gives up on it: far more than it needs, on a busy machine.
 const within = 30 * time.Second
