@@ -98,6 +98,22 @@ func (c *child) report(ctx context.Context) (report, error) {
 	}
 }
 
+// whole waits for the report, calls each of look while the child still runs, and stops it.
+func (c *child) whole(ctx context.Context, look ...func(c *child) error) (report, error) {
+	r, err := c.report(ctx)
+	if err != nil {
+		return r, err
+	}
+	for _, f := range look {
+		if err := f(c); err != nil {
+			return r, err
+		}
+	}
+	r.processor, err = c.stop()
+	r.Events = max(r.Events, c.late.Events) // what came after the end came twice
+	return r, err
+}
+
 // stop asks the child to end, and returns the processor time that it used.
 func (c *child) stop() (time.Duration, error) {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {

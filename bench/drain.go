@@ -114,18 +114,7 @@ func (b *bench) drainOnce(ctx context.Context, db *database, after, want int64, 
 	if err != nil {
 		return report{}, err
 	}
-	r, err := c.report(ctx)
-	if err != nil {
-		return r, err
-	}
-	for _, f := range look {
-		if err := f(c); err != nil {
-			return r, err
-		}
-	}
-	r.processor, err = c.stop()
-	r.Events = max(r.Events, c.late.Events) // what came after the end came twice
-	return r, err
+	return c.whole(ctx, look...)
 }
 
 func amount(n int64) string {

@@ -94,14 +94,10 @@ func (s *streamed) workOnce(ctx context.Context, r *result) (report, error) {
 	if err != nil {
 		return report{}, err
 	}
-	run, err := c.report(ctx)
+	run, err := c.whole(ctx)
 	if err != nil {
 		return run, err
 	}
-	if run.processor, err = c.stop(); err != nil {
-		return run, err
-	}
-	run.Events = max(run.Events, c.late.Events) // what came after the end came twice
 	left, err := s.client.XLen(ctx, stream).Result()
 	if err != nil {
 		return run, err

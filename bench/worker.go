@@ -58,14 +58,10 @@ func (b *bench) workOnce(ctx context.Context, bus *bus, bodies string, after int
 	if err != nil {
 		return report{}, err
 	}
-	run, err := c.report(ctx)
+	run, err := c.whole(ctx)
 	if err != nil {
 		return run, err
 	}
-	if run.processor, err = c.stop(); err != nil {
-		return run, err
-	}
-	run.Events = max(run.Events, c.late.Events) // what came after the end came twice
 	left, err := bus.js.Stream(ctx, stream)
 	if err != nil {
 		return run, err

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +78,20 @@ func stateIs(states ...string) func(*pipeline.Status) bool {
 		}
 		return s.Ready && len(s.Roles) == len(states)
 	}
+}
+
+// owns reports whether a worker has n of five partitions, and knows whose the others are.
+func owns(s *pipeline.Status, n int) bool {
+	if s.Consumer == nil || s.Consumer.Partitions == nil {
+		return false
+	}
+	p := s.Consumer.Partitions
+	return len(p.Owned) == n && len(slices.Concat(slices.Collect(maps.Values(p.Owners))...)) == 5
+}
+
+func statusOf(t *testing.T, cfg string) pipeline.Status {
+	t.Helper()
+	return statusBecomes(t, cfg, func(s *pipeline.Status) bool { return s.Delivered != nil })
 }
 
 const statusObservers = `
@@ -193,6 +210,38 @@ stream        fraiseql_events: published up to 2, confirmed up to 2
 backlog       0 in the stream
 consumer      fraiseql_observer_worker of stream fraiseql_events: 0 pending, 0 handed out, over all its workers
 parked        0$`, succeeds(t, "status", "--config", cfg))
+}
+
+// TestTheStatusOfWorkersThatSharePartitions emits events into partitions, and asks both workers what they have of them.
+func TestTheStatusOfWorkersThatSharePartitions(t *testing.T) {
+	t.Parallel()
+	h := &hook{}
+	h.code.Store(http.StatusOK)
+	receiver := httptest.NewServer(h)
+	t.Cleanup(receiver.Close)
+	text := fmt.Sprintf("[transport]\ntransport = \"nats\"\n[transport.nats]\nurl = %q\n[transport.nats.jetstream]\npartitions = 5\n", natsenv.JetStream(t)) +
+		fmt.Sprintf(statusObservers, receiver.URL)
+	first, _ := process(t, text)
+	statusBecomes(t, first, func(s *pipeline.Status) bool { return owns(s, 5) })
+	second, end := process(t, text)
+	a := statusBecomes(t, first, func(s *pipeline.Status) bool { return owns(s, 3) })
+	b := statusBecomes(t, second, func(s *pipeline.Status) bool { return owns(s, 2) })
+	require.Equal(t, a.Consumer.Partitions.Owners, b.Consumer.Partitions.Owners)
+	require.ElementsMatch(t, []int{0, 1, 2, 3, 4}, slices.Concat(a.Consumer.Partitions.Owned, b.Consumer.Partitions.Owned))
+	require.Regexp(t, `(?m)^partitions    2 with this worker, 2 workers in all$`, succeeds(t, "status", "--config", second))
+
+	for id := range 20 {
+		succeeds(t, "emit", "--entity", "Order", "--id", strconv.Itoa(id), "--data", `{"id": 7}`, "--config", first)
+	}
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if n := *statusOf(t, first).Delivered + *statusOf(t, second).Delivered; n < 20 {
+			return fmt.Errorf("%d of 20 delivered", n)
+		}
+		return nil
+	})
+	require.Positive(t, *statusOf(t, second).Delivered)
+	end()
+	statusBecomes(t, first, func(s *pipeline.Status) bool { return owns(s, 5) && s.Source.Backlog == 0 })
 }
 
 func TestAProcessThatIsNotReadyExitsWithOne(t *testing.T) {

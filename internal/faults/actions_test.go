@@ -47,7 +47,7 @@ func TestASlowActionRepeatsNoOtherAfterACrash(t *testing.T) {
 	o.leads(t)
 	execute(t, w, fmt.Sprintf(`select core.emit_event('Note', '{}', 'one') from generate_series(1, %d)`, n))
 	quick.reaches(t, n)
-	wait(t.Context(), settleWindow+200*time.Millisecond)
+	wait(t.Context(), settleWindow()+200*time.Millisecond)
 	require.Less(t, slow.size(), n, "the slow receiver has some before it")
 	o.kill()
 	o = startObserver(t, config)
@@ -55,7 +55,7 @@ func TestASlowActionRepeatsNoOtherAfterACrash(t *testing.T) {
 	code, _ := o.terminate(t)
 	require.Zero(t, code)
 	require.Zero(t, quick.again, "what had succeeded long before the crash is not repeated")
-	require.LessOrEqual(t, slow.again, 1+int(settleWindow/(100*time.Millisecond)), "one was running, and some had just settled")
+	require.LessOrEqual(t, slow.again, 1+int(settleWindow()/(100*time.Millisecond)), "one was running, and some had just settled")
 }
 
 // counter is a receiver that takes its time and counts deliveries by their webhook-id.

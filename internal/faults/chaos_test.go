@@ -11,10 +11,10 @@ import (
 
 var chaosTime = pick(4*time.Second, 60*time.Second)
 
-// every calls fault again and again for chaosTime.
-func every(t *testing.T, interval time.Duration, fault func()) {
+// every calls fault again and again for a time.
+func every(t *testing.T, interval, duration time.Duration, fault func()) {
 	t.Helper()
-	for end := time.Now().Add(chaosTime); time.Now().Before(end); {
+	for end := time.Now().Add(duration); time.Now().Before(end); {
 		wait(t.Context(), interval)
 		fault()
 	}
@@ -42,7 +42,7 @@ func TestKillingTheProcessLosesNothing(t *testing.T) {
 	w.receiver.delay(0, 20*time.Millisecond)
 	startWriters(t, w.writers, t.Name())
 	var killed time.Time
-	every(t, pick(2*time.Second, 3*time.Second), func() {
+	every(t, pick(2*time.Second, 3*time.Second), chaosTime, func() {
 		killed = w.kill(o)
 		o = startObserver(t, config)
 		if !long { // a process must wait for the lease of the killed one: give each a chance to work
@@ -62,7 +62,7 @@ func TestTerminatingItsSessionsLosesNothing(t *testing.T) {
 	w.receiver.delay(0, 20*time.Millisecond)
 	startWriters(t, w.writers, t.Name())
 	ended := 0
-	every(t, pick(time.Second, 2*time.Second), func() {
+	every(t, pick(time.Second, 2*time.Second), chaosTime, func() {
 		ended += query[int](t, w, `select count(pg_terminate_backend(pid)) from pg_stat_activity
 			where datname = current_database() and application_name like 'observer %'`)
 		w.delivers(t, time.Now(), "")

@@ -19,10 +19,10 @@ import (
 // clockEnv names the file that says how many seconds the wall clock of a process is wrong by.
 const clockEnv = "OBSERVER_FAULTS_CLOCK"
 
-// TestTimedClockJumps sets the wall clock of a leader and its standby forth and back while deliveries are parked, as an
+// TestClockJumpsChangeNothing sets the wall clock of a leader and its standby forth and back while deliveries are parked, as an
 // administrator or a virtual machine that wakes up does: leases, retries and timeouts go by time that passed, or by the clock
 // of the server.
-func TestTimedClockJumps(t *testing.T) {
+func TestClockJumpsChangeNothing(t *testing.T) {
 	onlyLong(t) // it builds the standard library anew
 	scenario(t)
 	binary := buildWithClock(t)

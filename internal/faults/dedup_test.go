@@ -13,7 +13,7 @@ import (
 // TestDeduplicationSurvivesKills kills the process again and again while Redis keeps the record of what is done: what had
 // settled before a kill does not come again, however shortly before that was.
 func TestDeduplicationSurvivesKills(t *testing.T) {
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
 	config := w.config(t, settings{redis: testenv.NewRedis(t).URL(), timeout: 1000})
 	o := startObserver(t, config)
@@ -21,7 +21,7 @@ func TestDeduplicationSurvivesKills(t *testing.T) {
 	w.receiver.delay(0, 20*time.Millisecond)
 	startWriters(t, w.writers, t.Name())
 	w.delivers(t, time.Now(), "")
-	every(t, pick(2*time.Second, 3*time.Second), func() {
+	every(t, pick(2*time.Second, 3*time.Second), chaosTime/2, func() {
 		killed := w.kill(o)
 		o = startObserver(t, config)
 		w.delivers(t, killed, "")

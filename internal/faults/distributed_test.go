@@ -134,7 +134,7 @@ func (f *fleet) finish(t *testing.T, fault string, processes ...*observer) verdi
 func (f *fleet) excuse(w *world) {
 	for _, r := range w.arrived() {
 		for _, outage := range f.outages {
-			if !r.replied.Before(outage[0].Add(-settleWindow)) && r.replied.Before(outage[1].Add(settleWindow)) {
+			if !r.replied.Before(outage[0].Add(-settleWindow())) && r.replied.Before(outage[1].Add(settleWindow())) {
 				id, _, _ := strings.Cut(r.id, "_")
 				w.excused[id] = true
 			}

@@ -233,7 +233,7 @@ func TestEndsOfTheProcessWhileOtherActionsRun(t *testing.T) {
 			o.leads(t)
 			w.writers.pause, w.writers.late = pick(150*time.Millisecond, 40*time.Millisecond), 200*time.Millisecond
 			startWriters(t, w.writers, t.Name())
-			for range pick(1, 8) {
+			for range pick(1, 4) {
 				w.has(t, 30)
 				code, _ := o.terminate(t)
 				require.Zero(t, code)
@@ -242,7 +242,7 @@ func TestEndsOfTheProcessWhileOtherActionsRun(t *testing.T) {
 			}
 			w.has(t, 30)
 			require.Zero(t, check(map[change]string{}, w.arrived(), nil, nil).duplicates, "after a clean end nothing comes again")
-			for range pick(1, 8) {
+			for range pick(1, 4) {
 				w.kill(o)
 				execute(t, w, `update core.tb_observer_lease set expires_at = clock_timestamp()`)
 				o = startObserver(t, config)

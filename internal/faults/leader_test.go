@@ -45,7 +45,7 @@ func TestAStoppedLeaderIsDeposed(t *testing.T) {
 	standby.awaits(t, standing)
 	w.receiver.delay(20*time.Millisecond, 100*time.Millisecond) // so slow that deliveries always wait for a slot
 	startWriters(t, w.writers, t.Name())
-	for i := range pick(1, 4) {
+	for i := range pick(1, 2) {
 		instances := []string{"one", "two"}
 		stopped, other := instances[i%2], instances[(i+1)%2]
 		w.delivers(t, time.Now(), stopped)

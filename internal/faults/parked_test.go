@@ -35,7 +35,7 @@ var lateness = pick(3*time.Second, time.Second)
 // they cannot be, since the endpoint's breaker opens after ten. Some become due one after the other, and the process is killed
 // and ended among them: what is due while none leads, or soon after, comes late, and only that. The others stay parked
 // meanwhile, and are let go at the end.
-func TestTimedParkedDeliveries(t *testing.T) {
+func TestParkedDeliveriesLeaveInTime(t *testing.T) {
 	onlyLong(t)
 	scenario(t)
 	w := newWorld(t, testenv.Postgres(t))

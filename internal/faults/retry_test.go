@@ -28,7 +28,7 @@ func TestAFailingReceiverGetsEverythingLater(t *testing.T) {
 	o.leads(t)
 	startWriters(t, w.writers, t.Name())
 	w.delivers(t, time.Now(), "")
-	pause := pick(1500*time.Millisecond, 8*time.Second)
+	pause := pick(1500*time.Millisecond, 4*time.Second)
 
 	w.receiver.answer(http.StatusInternalServerError)
 	wait(t.Context(), pause)

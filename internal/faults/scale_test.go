@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -43,10 +44,14 @@ func onlyLong(t *testing.T) {
 	}
 }
 
+// contended says that tests run beside each other, which they do once those that do not are done.
+var contended atomic.Bool
+
 // scenario starts a test that may run beside others.
 func scenario(t *testing.T) {
 	t.Helper()
 	t.Parallel()
+	contended.Store(true)
 }
 
 // exact starts a test that holds the program to a time. In the long form it has the machine to itself; the short form is
@@ -54,7 +59,7 @@ func scenario(t *testing.T) {
 func exact(t *testing.T) {
 	t.Helper()
 	if !long {
-		t.Parallel()
+		scenario(t)
 	}
 }
 

@@ -17,7 +17,7 @@ func TestEndingUnderLoadRepeatsNothing(t *testing.T) {
 	config := w.config(t, settings{shutdown: "5s", start: "beginning"})
 	w.receiver.delay(5*time.Millisecond, 50*time.Millisecond)
 	startWriters(t, w.writers, t.Name())
-	for range pick(3, 12) {
+	for range pick(3, 8) {
 		o := startObserver(t, config)
 		w.delivers(t, time.Now(), "")
 		wait(t.Context(), pick(700*time.Millisecond, 2*time.Second))

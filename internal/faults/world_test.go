@@ -169,7 +169,7 @@ func (w *world) excuseParked(t *testing.T, killed time.Time) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), w.url)
 	require.NoError(t, err)
-	rows, err := conn.Query(t.Context(), `select event_id from core.tb_observer_retry where (attempts -> -1 ->> 'at')::timestamptz > $1 or created_at > $1`, killed.Add(-2*settleWindow))
+	rows, err := conn.Query(t.Context(), `select event_id from core.tb_observer_retry where (attempts -> -1 ->> 'at')::timestamptz > $1 or created_at > $1`, killed.Add(-2*settleWindow()))
 	require.NoError(t, err)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, errors.Join(err, conn.Close(t.Context())))

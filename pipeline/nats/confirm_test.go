@@ -105,16 +105,23 @@ func consumes(js jetstream.JetStream, not string, is func(*jetstream.ConsumerInf
 	}
 }
 
-func TestCloseWaitsUntilTheServerHasConfirmed(t *testing.T) {
-	t.Parallel()
-	url := natsenv.JetStream(t)
-	proxy := newOneWay(t, url)
-	_, err := publisherOf(t, url, config()).PublishEvents(t.Context(), events(1, 5))
+// unconfirmed returns a worker that has acknowledged n events to a server that it cannot hear.
+func unconfirmed(t *testing.T, n int) (d *nats.Driver, proxy *oneWay, url string) {
+	t.Helper()
+	url = natsenv.JetStream(t)
+	proxy = newOneWay(t, url)
+	_, err := publisherOf(t, url, config()).PublishEvents(t.Context(), events(1, n))
 	require.NoError(t, err)
-	d, _ := worker(t, proxy.url, config(), 100)
-	items := fetchAll(t.Context(), t, d, 5)
+	d, _ = worker(t, proxy.url, config(), 100)
+	items := fetchAll(t.Context(), t, d, n)
 	proxy.deaf(t)
 	require.NoError(t, d.Ack(t.Context(), items))
+	return d, proxy, url
+}
+
+func TestCloseWaitsUntilTheServerHasConfirmed(t *testing.T) {
+	t.Parallel()
+	d, proxy, url := unconfirmed(t, 5)
 	closed := make(chan error)
 	go func() { closed <- d.Close(t.Context()) }()
 	select {
@@ -129,14 +136,7 @@ func TestCloseWaitsUntilTheServerHasConfirmed(t *testing.T) {
 
 func TestCloseSaysWhatMayComeAgain(t *testing.T) {
 	t.Parallel()
-	url := natsenv.JetStream(t)
-	proxy := newOneWay(t, url)
-	_, err := publisherOf(t, url, config()).PublishEvents(t.Context(), events(1, 5))
-	require.NoError(t, err)
-	d, _ := worker(t, proxy.url, config(), 100)
-	items := fetchAll(t.Context(), t, d, 5)
-	proxy.deaf(t)
-	require.NoError(t, d.Ack(t.Context(), items))
+	d, _, _ := unconfirmed(t, 5)
 	begin := time.Now()
 	require.ErrorContains(t, d.Close(t.Context()), "has not confirmed 5 acks")
 	require.Less(t, time.Since(begin), 10*time.Second)
