@@ -31,13 +31,13 @@ const (
 // processors with other scenarios and is patient.
 var lateness = pick(3*time.Second, time.Second)
 
-// TestManyParkedDeliveriesLeaveInTime parks deliveries by the queue's own Go API, as failed ones are: by failing attempts
+// TestParkedDeliveriesLeaveInTime parks deliveries by the queue's own Go API, as failed ones are: by failing attempts
 // they cannot be, since the endpoint's breaker opens after ten. Some become due one after the other, and the process is killed
 // and ended among them: what is due while none leads, or soon after, comes late, and only that. The others stay parked
 // meanwhile, and are let go at the end.
 func TestParkedDeliveriesLeaveInTime(t *testing.T) {
 	onlyLong(t)
-	scenario(t)
+	exact(t)
 	w := newWorld(t, testenv.Postgres(t))
 	config := w.config(t, settings{retry: patient, level: "info"})
 	start := func() *observer {

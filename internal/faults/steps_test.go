@@ -111,7 +111,10 @@ func (w *world) killsAt(t *testing.T, name step.Step, config string, times int, 
 	startWriters(t, w.writers, t.Name())
 	random := newRandom(t.Name(), writerCount+1)
 	died := map[string]bool{}
-	for i := range pick(1, 2) { // a third time in a row would convict what was running
+	for i := range pick(1, 2) {
+		if i > 0 {
+			w.recovers(t, config)
+		}
 		o := startObserver(t, config, fmt.Sprintf("%s=%s", stepEnv, name), fmt.Sprintf("%s=%d", passEnv, 3+random.IntN(15)))
 		require.Equal(t, -1, o.exit(t), "it died of the signal: %s", o.tail(20))
 		killed := o.died(t)
@@ -133,6 +136,23 @@ func (w *world) killsAt(t *testing.T, name step.Step, config string, times int, 
 		w.succeeded(t, died, times)
 	}
 	return v
+}
+
+// recovers lets a process settle what another has begun: what was running at both ends would come once more, and after three
+// be taken for their cause.
+func (w *world) recovers(t *testing.T, config string) {
+	t.Helper()
+	o := startObserver(t, config)
+	o.leads(t)
+	committed := w.journal.all()
+	testenv.Eventually(t, 2*within, func() error {
+		if n := check(committed, w.arrived(), nil, nil).lost; n > 0 {
+			return fmt.Errorf("%d committed changes have not arrived", n)
+		}
+		return nil
+	})
+	code, _ := o.terminate(t)
+	require.Zero(t, code)
 }
 
 // succeeded checks how often each of the events was delivered.
