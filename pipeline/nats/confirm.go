@@ -24,6 +24,7 @@ import (
 // others. With several copies another leader may take the last, so each has its answer.
 
 const (
+	ackPace      = time.Millisecond       // between two bursts: each costs both sides an answer and a write
 	ackLook      = 100 * time.Millisecond // between two looks at what was not answered
 	ackPatience  = time.Second            // until an ack without an answer is sent again, doubled each time
 	ackRest      = 10 * time.Second       // the longest such time
@@ -138,6 +139,31 @@ func (d *Driver) forget(at place) {
 	}
 	if len(d.unconfirmed) == 0 {
 		d.confirmed.set()
+	}
+}
+
+// enqueueAcks has acks sent with the next burst.
+func (d *Driver) enqueueAcks(list []ack) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.acks = append(d.acks, list...)
+	d.acked.set()
+}
+
+// sendAll sends bursts until ctx ends; Close sees to it that there is nothing to send then.
+func (d *Driver) sendAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.acked:
+		}
+		d.mu.Lock()
+		list := d.acks
+		d.acks = nil
+		d.mu.Unlock()
+		d.sendAcks(list)
+		pause(ctx, ackPace)
 	}
 }
 

@@ -61,6 +61,7 @@ type Driver struct {
 	failure  error // of receiving, for Fetch to return
 	sent     bool  // something that the server may not have read, and does not confirm
 
+	acks        []ack // to be sent with the next burst
 	unconfirmed map[place]*unconfirmed
 	crossing    map[place]time.Time // confirmed, and perhaps on the way once more until then
 
@@ -68,6 +69,7 @@ type Driver struct {
 	wanted    signal      // want has changed
 	gapped    signal      // something may be missing
 	emptied   signal      // nothing is out
+	acked     signal      // there are acks to be sent
 	confirmed signal      // nothing is unconfirmed
 	revoked   atomic.Bool // what has not begun is to be given back
 }
@@ -119,7 +121,7 @@ func NewDriver(cfg DriverConfig) (*Driver, error) {
 		},
 		starts: newStarts(cfg.Topology.Starts, consumer(cfg.Group, cfg.Topic), js.MaxDeliver),
 		out:    map[place]*entry{}, unconfirmed: map[place]*unconfirmed{}, crossing: map[place]time.Time{},
-		fetchable: make(signal, 1), wanted: make(signal, 1), gapped: make(signal, 1), emptied: make(signal, 1), confirmed: make(signal, 1),
+		fetchable: make(signal, 1), wanted: make(signal, 1), gapped: make(signal, 1), emptied: make(signal, 1), acked: make(signal, 1), confirmed: make(signal, 1),
 	}, nil
 }
 
@@ -161,6 +163,7 @@ func (d *Driver) begin(ctx context.Context) error {
 		var run context.Context
 		run, d.stop = context.WithCancel(context.WithoutCancel(ctx))
 		d.beside.Go(func() { d.heartbeat(run) })
+		d.beside.Go(func() { d.sendAll(run) })
 		d.beside.Go(func() { d.repeatAcks(run) })
 	})
 	return d.unable

@@ -26,7 +26,7 @@ func (d *Driver) Ack(ctx context.Context, list []window.Item) error {
 			marked = append(marked, e)
 		}
 	}
-	d.sendAcks(acks)
+	d.enqueueAcks(acks)
 	for _, e := range marked {
 		d.starts.clear(ctx, e)
 	}
