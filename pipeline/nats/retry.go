@@ -179,8 +179,9 @@ func (q *RetryQueue) park(ctx context.Context, e *parkedEntry, from *hand) error
 	return nil
 }
 
-// store makes e the entry of its delivery. The message that says it is due, if there is one, stays where e is not due yet.
-func (q *RetryQueue) store(ctx context.Context, e *parkedEntry) error {
+// store makes e the entry of its delivery, on a condition perhaps. The message that says it is due, if there is one, stays
+// where e is not due yet.
+func (q *RetryQueue) store(ctx context.Context, e *parkedEntry, condition ...jetstream.PublishOpt) error {
 	msg, err := e.message()
 	if err != nil {
 		return err
@@ -190,7 +191,7 @@ func (q *RetryQueue) store(ctx context.Context, e *parkedEntry) error {
 		msg.Header.Set("Nats-Scheduler", q.subjects.park(e.key())) // takes the scheduled message away in the same step
 		msg.Header.Set("Nats-Schedule-Next", "purge")
 	}
-	_, err = q.js.PublishMsg(ctx, msg)
+	_, err = q.js.PublishMsg(ctx, msg, condition...)
 	return err
 }
 

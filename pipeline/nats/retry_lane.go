@@ -70,7 +70,7 @@ func (q *RetryQueue) wakeLane(ctx context.Context, lane string) error {
 			if err != nil {
 				return err
 			}
-			return q.store(ctx, e)
+			return q.wake(ctx, e)
 		}
 		if has.laneKey() == lane {
 			return nil
@@ -79,6 +79,16 @@ func (q *RetryQueue) wakeLane(ctx context.Context, lane string) error {
 			return err
 		}
 	}
+}
+
+// wake makes e due, unless another worker has done so since it was looked for: a second entry would be handed out beside the
+// first.
+func (q *RetryQueue) wake(ctx context.Context, e *parkedEntry) error {
+	err := q.store(ctx, e, jetstream.WithExpectLastSequencePerSubject(0))
+	if exists(err) {
+		return nil
+	}
+	return err
 }
 
 // entryOf returns what waits for its next attempt or has it now, nil when nothing does. It looks twice at what becomes due.

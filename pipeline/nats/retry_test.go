@@ -144,6 +144,36 @@ func TestLanesKeepTheirOrderAcrossWorkers(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
+// TestWhoWakesALaneLateChangesNothing has two workers find a lane asleep, of which one stores the entry of its first when that is
+// in hand already.
+func TestWhoWakesALaneLateChangesNothing(t *testing.T) {
+	t.Parallel()
+	for name, due := range map[string]time.Duration{"due": 0, "due soon": 300 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := natsenv.JetStream(t)
+			a, b := openQueue(t, connect(t, url), 30*time.Second), openQueue(t, connect(t, url), 30*time.Second)
+			e := newEntry(retrytest.Lane("lane", 1)[0].Delivery, time.Now().Add(due))
+			future, err := a.spill(e)
+			require.NoError(t, err)
+			require.NoError(t, stored(t.Context(), future))
+			require.NoError(t, a.wakeLane(t.Context(), e.laneKey()))
+			items, err := a.Fetch(t.Context(), 10)
+			require.NoError(t, err)
+			require.Len(t, items, 1)
+			require.NoError(t, b.wake(t.Context(), e))
+			others, err := b.look(t.Context(), 10)
+			require.NoError(t, err)
+			require.Empty(t, others)
+			require.NoError(t, a.Ack(t.Context(), items))
+			require.NoError(t, b.wake(t.Context(), e))
+			others, err = b.look(t.Context(), 10)
+			require.NoError(t, err)
+			require.Empty(t, others, "it has left its lane")
+		})
+	}
+}
+
 // abandon leaves what q has in hand as a process does that dies.
 func abandon(q *RetryQueue) { q.stop() }
 
