@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -214,6 +215,7 @@ func (d *Dispatcher) hand(ctx context.Context, j *job) bool {
 // again later what came out as an error.
 func (d *Dispatcher) Settle(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
+		growStack()
 		r, ours := msg.Context().Value(runningKey{}).(*running)
 		msgs, err := next(msg)
 		if ours {
@@ -221,6 +223,15 @@ func (d *Dispatcher) Settle(next message.HandlerFunc) message.HandlerFunc {
 		}
 		return msgs, err
 	}
+}
+
+// growStack makes the stack of a goroutine as large as middleware and action need, while little is on it that has to be moved:
+// the router starts a goroutine for each delivery, whose stack would grow deep down in it.
+//
+//go:noinline
+func growStack() {
+	var room [4 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 func (d *Dispatcher) finished(r *running, ok bool) {
