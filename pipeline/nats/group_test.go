@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -252,6 +253,37 @@ func TestOrderHoldsWhileWorkersJoinLeaveAndDie(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestDeletedConsumersOfPartitionsAreUsedAgain deletes them while events are handed out, and makes them again as the program does.
+func TestDeletedConsumersOfPartitionsAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	url, cfg, s := natsenv.JetStream(t), quick(2), &starts{}
+	stop := publishes(t, url, cfg, 30)
+	one := hire(t, url, cfg, s)
+	shared(t, 2, one)
+	top := topology(t, connect(t, url), cfg, 1000)
+	for range 2 {
+		before := one.handled.Load()
+		testenv.Eventually(t, within, func() error {
+			if n := one.handled.Load() - before; n < 200 {
+				return fmt.Errorf("%d of 200 are handled", n)
+			}
+			return nil
+		})
+		for k := range 2 {
+			require.NoError(t, top.JS.DeleteConsumer(t.Context(), cfg.StreamName, fmt.Sprintf("%s-2-%d", cfg.ConsumerName, k)))
+		}
+		require.NoError(t, top.Restore(t.Context(), slog.New(slog.DiscardHandler)))
+	}
+	published := stop()
+	testenv.Eventually(t, within, func() error {
+		if n, w := s.count(), waiting(t, url, cfg); n != published || w > 0 {
+			return fmt.Errorf("%d of %d began, %d are not settled", n, published, w)
+		}
+		return nil
+	})
+	s.requireOrder(t)
 }
 
 // TestWhatADeadWorkerHadInHandComesBeforeWhatIsNewer has events delivered, and more published, before the worker dies.

@@ -23,7 +23,8 @@ const (
 type order struct {
 	next   uint64            // number of the next delivery
 	broken uint64            // of the delivery before which one is missing
-	held   map[uint64]uint64 // number of the delivery, by the event's sequence in the stream
+	held   map[uint64]uint64 // number of the delivery, by the event's sequence in the stream; 0: of a consumer that is no more
+	made   time.Time         // when the consumer was, which the numbers are of
 	gap    bool              // something may be out that is not held
 	since  time.Time         // of the gap
 	lost   int               // what was missing when the server was asked last
@@ -50,6 +51,18 @@ func (o *order) open() {
 	if !o.gap {
 		o.gap, o.since = true, time.Now()
 	}
+}
+
+// numberedBy notes when the consumer was made. One that somebody deleted and that was made again counts anew, and delivers
+// again what we hold.
+func (o *order) numberedBy(made time.Time) {
+	if !o.made.IsZero() && !o.made.Equal(made) {
+		o.broken = 0
+		for sequence := range o.held {
+			o.held[sequence] = 0
+		}
+	}
+	o.made = made
 }
 
 // mended compares what is held with what the server calls delivered and not acked, and reports whether it is the same. An
@@ -146,6 +159,7 @@ func (d *Driver) mend(ctx context.Context) error {
 	if !d.order.gap {
 		return nil
 	}
+	d.order.numberedBy(info.Created)
 	if d.order.mended(info.Delivered.Consumer, info.NumAckPending, 3*d.ackWait/2) {
 		slices.SortStableFunc(d.queue, func(a, b *entry) int { return cmp.Compare(a.at.sequence, b.at.sequence) })
 		d.fetchable.set()
