@@ -99,6 +99,7 @@ func TestABadWayToRedisHoldsNothingUp(t *testing.T) {
 		w.goesOn(t, o)
 		if toxic == latency {
 			killed := w.kill(o)
+			w.excuseUnconfirmed(killed)
 			o = startObserver(t, config)
 			w.delivers(t, killed, "")
 			o.says(t, "degraded")
@@ -107,7 +108,21 @@ func TestABadWayToRedisHoldsNothingUp(t *testing.T) {
 		o.says(t, "leader")
 	}
 	v := w.finish(t, "Redis takes 2 s, resets, is silent; kill -9", o)
-	require.LessOrEqual(t, v.duplicates, v.allowed)
+	require.LessOrEqual(t, v.duplicates, len(w.kills)*concurrency, "what ran at a kill")
+}
+
+// unconfirmed is for how long a delivery that has had its effect may wait for a Redis that does not answer: a second for each
+// of the client's two tries, and a second to connect anew.
+const unconfirmed = 3 * time.Second
+
+// excuseUnconfirmed lets what was waiting so at a kill come again.
+func (w *world) excuseUnconfirmed(killed time.Time) {
+	for _, r := range w.arrived() {
+		if r.at.Before(killed) && r.replied.After(killed.Add(-unconfirmed)) {
+			event, _, _ := strings.Cut(r.id, "_")
+			w.excused[event] = true
+		}
+	}
 }
 
 const (
