@@ -212,12 +212,16 @@ func (r *record) key() string { return deliveryKey(r.EventID, r.Observer, r.Acti
 // ensureStream creates a stream, or changes one that lacks what it needs. One that fits is left alone.
 func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	stream, err := js.Stream(ctx, want.Name)
-	if err == nil {
-		has := stream.CachedInfo().Config
-		if slices.Equal(has.Subjects, want.Subjects) && has.MaxMsgsPerSubject == want.MaxMsgsPerSubject && has.Replicas == want.Replicas &&
-			has.Retention == want.Retention && has.AllowMsgSchedules == want.AllowMsgSchedules {
-			return stream, nil
-		}
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = makeStream(ctx, js, want)
 	}
-	return js.CreateOrUpdateStream(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	has := stream.CachedInfo().Config
+	if slices.Equal(has.Subjects, want.Subjects) && has.MaxMsgsPerSubject == want.MaxMsgsPerSubject && has.Replicas == want.Replicas &&
+		has.Retention == want.Retention && has.AllowMsgSchedules == want.AllowMsgSchedules {
+		return stream, nil
+	}
+	return js.UpdateStream(ctx, want)
 }

@@ -61,10 +61,7 @@ func restoreStream(ctx context.Context, js jetstream.JetStream, want jetstream.S
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return wrap("look at stream "+want.Name, err)
 	}
-	_, err = js.CreateStream(ctx, want) // never an update: at its next start the server drops what lies before FirstSeq
-	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return nil // another process was faster
-	}
+	_, err = makeStream(ctx, js, want) // never an update: at its next start the server drops what lies before FirstSeq
 	return restored(log, "stream", want.Name, err)
 }
 

@@ -19,6 +19,9 @@ const leastMajor, leastMinor = 2, 12
 // startsTTL is how long a start without an outcome counts: longer than any pause between two attempts to run the process.
 const startsTTL = 24 * time.Hour
 
+// makePatience is how long a server may take to show a stream that another process is making.
+const makePatience = time.Second
+
 // Conn is a connection to the server, such as *natsconn.Conn.
 type Conn interface {
 	// Down returns why there is no connection now, nil when there is one.
@@ -140,11 +143,7 @@ func (t *Topology) createStream(ctx context.Context) error {
 		if _, err := t.JS.KeyValue(ctx, t.bucket()); err == nil { // made after the stream
 			want.FirstSeq = anew()
 		}
-		_, err = t.JS.CreateStream(ctx, want)
-		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return err
-		}
-		stream, err = t.JS.Stream(ctx, want.Name) // another worker was faster
+		stream, err = makeStream(ctx, t.JS, want)
 	}
 	if err != nil {
 		return err
@@ -162,6 +161,29 @@ func (t *Topology) createStream(ctx context.Context) error {
 		_, err = t.JS.UpdateStream(ctx, changed)
 	}
 	return err
+}
+
+// makeStream makes a stream that is not there, or returns the one that another process has made at the same moment. The
+// server may refuse the slower of the two with errors that would be final otherwise, that the first has taken the room or
+// the subjects, and shows the first a moment later only.
+func makeStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	for end := time.Now().Add(makePatience); ; {
+		made, err := js.CreateStream(ctx, want)
+		if err == nil {
+			return made, nil
+		}
+		if found, lookErr := js.Stream(ctx, want.Name); lookErr == nil {
+			return found, nil
+		}
+		if !IsFatal(err) || time.Now().After(end) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(makePatience / 10):
+		}
+	}
 }
 
 func (c Config) stream() jetstream.StreamConfig {

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fraiseql/observer/internal/natsconn"
 	"github.com/fraiseql/observer/internal/secret"
@@ -117,6 +118,20 @@ func TestSetupSaysWhatToChange(t *testing.T) {
 			require.True(t, nats.IsFatal(err), err)
 		})
 	}
+}
+
+func TestWorkersThatStartTogetherShareTheRoomForOneStream(t *testing.T) {
+	t.Parallel()
+	url := natsenv.Start(t, server.Options{JetStreamMaxStore: 3 << 29, JetStreamMaxMemory: 1 << 20}).URL // one and a half streams
+	var workers errgroup.Group
+	for range 16 {
+		conn := connect(t, url)
+		workers.Go(func() error {
+			_, err := nats.Setup(t.Context(), conn, nil, config(), 10)
+			return err
+		})
+	}
+	require.NoError(t, workers.Wait())
 }
 
 func TestAServerWithoutJetStreamIsRefused(t *testing.T) {
