@@ -57,6 +57,7 @@ type passage struct {
 	msg    *natsgo.Msg            // nil: it is poison
 	future jetstream.PubAckFuture // nil: it was refused at once
 	err    error
+	late   bool          // the first try failed
 	done   chan struct{} // closed once the stream has it, or the relay ends
 }
 
@@ -165,6 +166,9 @@ func (r *Relay) collect(ctx context.Context, queue <-chan *passage) {
 	for p := range queue {
 		if r.acknowledged(ctx, p) {
 			batch = append(batch, p.item)
+			if !p.late || len(queue) == 0 { // others behind it failed for the same reason
+				r.works()
+			}
 		}
 		r.end(p)
 		if len(batch) >= relayBatch || len(queue) == 0 && len(batch) > 0 {
@@ -179,19 +183,16 @@ func (r *Relay) collect(ctx context.Context, queue <-chan *passage) {
 // acknowledged repeats an event until the stream has it. It reports false when ctx ended first.
 func (r *Relay) acknowledged(ctx context.Context, p *passage) bool {
 	ack, err := r.first(ctx, p)
-	for wait := relayFirst; err != nil; wait = min(2*wait, relayLast) {
+	for wait := time.Duration(0); err != nil; wait = min(max(2*wait, relayFirst), relayLast) { // at once: the outage may be over
 		if ctx.Err() != nil {
 			return false
 		}
+		p.late = true
 		r.failed(err)
 		pause(ctx, wait)
 		try, cancel := context.WithTimeout(ctx, relayTimeout)
 		ack, err = r.again(try, p)
 		cancel()
-	}
-	if r.failing.Load() != nil {
-		r.failing.Store(nil)
-		r.trouble.OK()
 	}
 	if ack != nil && !ack.Duplicate {
 		r.last.Store(max(r.last.Load(), ack.Sequence))
@@ -232,6 +233,13 @@ func (r *Relay) first(ctx context.Context, p *passage) (*jetstream.PubAck, error
 		return nil, err
 	case <-time.After(relayFirst):
 		return nil, ctx.Err()
+	}
+}
+
+func (r *Relay) works() {
+	if r.failing.Load() != nil {
+		r.failing.Store(nil)
+		r.trouble.OK()
 	}
 }
 

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,11 +13,13 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats-server/v2/server"
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
+	"github.com/fraiseql/observer/internal/outage"
 	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/internal/testenv/natsenv"
 	"github.com/fraiseql/observer/pipeline/window"
@@ -81,7 +84,12 @@ type bus struct {
 
 func newBus(t *testing.T, limit int64) bus {
 	t.Helper()
-	conn, err := natsgo.Connect(natsenv.JetStream(t))
+	return busOf(t, natsenv.JetStream(t), limit)
+}
+
+func busOf(t *testing.T, url string, limit int64) bus {
+	t.Helper()
+	conn, err := natsgo.Connect(url, natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond), natsgo.ReconnectBufSize(-1))
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(2*relayAhead))
@@ -154,6 +162,35 @@ func TestARelayPublishesEverythingOnceAndSettlesIt(t *testing.T) {
 	for id, times := range source.settled {
 		require.Equal(t, 1, times, id)
 	}
+}
+
+// TestARelayIsSoonItselfAfterAnOutage has a thousand events refused by a server that is away: when it is back, they go on without
+// a pause before each, and the log has told of one outage.
+func TestARelayIsSoonItselfAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	s := natsenv.Start(t, server.Options{})
+	b, source := busOf(t, s.URL, -1), newChanges(n, n)
+	relay := b.relay(source)
+	var log bytes.Buffer
+	relay.trouble = outage.New(slog.New(slog.NewTextHandler(&log, nil)), "no events", "events again")
+	s.Stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- relay.Run(ctx) }()
+	testenv.Eventually(t, 20*time.Second, func() error {
+		if relay.Err() == nil {
+			return errors.New("nothing has failed")
+		}
+		return nil
+	})
+	s.Start()
+	testenv.Eventually(t, 20*time.Second, func() error { return relay.Err() })
+	requireOrdered(t, b.drain(t, n))
+	cancel()
+	require.NoError(t, <-ended)
+	require.Equal(t, n, source.count())
+	require.Equal(t, 2, strings.Count(log.String(), "\n"), log.String())
 }
 
 // TestAFullStreamHoldsTheRelayBack has events of few entities, so that one refused event would soon be overtaken by a later one.
