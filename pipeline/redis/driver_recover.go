@@ -26,6 +26,9 @@ return out`)
 // it goes before what is new. A server that was held up may carry such a read out later: for a time, each read is followed by
 // another look.
 func (d *Driver) recover(ctx context.Context) error {
+	if !d.unsure { // and wait for no ack that is under way
+		return nil
+	}
 	d.telling.Lock()
 	defer d.telling.Unlock()
 	from := "-"

@@ -3,6 +3,9 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -80,6 +83,88 @@ func TestEventsComeInOrderAndLeaveTheStream(t *testing.T) {
 	require.Zero(t, client.XPending(t.Context(), stream, "group").Val().Count)
 	require.NoError(t, d.Close(t.Context()))
 	require.Empty(t, client.XInfoConsumers(t.Context(), stream, "group").Val(), "it holds nothing, so it is gone")
+}
+
+// TestWhatIsSettledLeavesTheStreamAndNothingElseDoes settles at random, while a consumer beside holds some for long.
+func TestWhatIsSettledLeavesTheStreamAndNothingElseDoes(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	list := events(1500)
+	publish(t, client, stream, list)
+	left := map[string]bool{}
+	for _, e := range list {
+		left[e.ID] = true
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	slow, quick := driver(t, client, stream), driver(t, client, stream)
+	settle := func(d *redis.Driver, items []window.Item) {
+		require.NoError(t, d.Ack(t.Context(), items))
+		for _, item := range items {
+			delete(left, item.Msg.UUID)
+		}
+		require.ElementsMatch(t, slices.Collect(maps.Keys(left)), messages(t, client, stream))
+	}
+	held, out := fetch(t, slow, 5), []window.Item(nil)
+	for len(left) > 0 {
+		if more := min(random.IntN(250), len(left)-len(held)-len(out)); more > 0 {
+			out = append(out, fetch(t, quick, more)...)
+		}
+		if random.IntN(2) == 0 {
+			random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+		}
+		some := random.IntN(len(out) + 1)
+		settle(quick, out[:some])
+		out = out[some:]
+		if random.IntN(5) == 0 {
+			settle(slow, held)
+			held = fetch(t, slow, min(5, len(left)-len(out)))
+		}
+	}
+	require.Zero(t, client.XPending(t.Context(), stream, "group").Val().Count)
+}
+
+// TestWhatAnOperatorSetsTheGroupBackToStays: what is to come again lies before what is pending.
+func TestWhatAnOperatorSetsTheGroupBackToStays(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	list := events(10)
+	publish(t, client, stream, list)
+	client.XGroupCreate(t.Context(), stream, "group", "0")
+	read := &goredis.XReadGroupArgs{Streams: []string{stream, ">"}, Group: "group", Consumer: "lost", Count: 4}
+	require.Len(t, client.XReadGroup(t.Context(), read).Val()[0].Messages, 4)
+	require.EqualValues(t, 4, client.XGroupDelConsumer(t.Context(), stream, "group", "lost").Val(), "nobody holds them any more")
+	d := driver(t, client, stream)
+	items := fetch(t, d, 6)
+	require.NoError(t, client.XGroupSetID(t.Context(), stream, "group", "0").Err())
+	require.NoError(t, d.Ack(t.Context(), items[:5]))
+	require.Equal(t, eventIDs(append(slices.Clone(list[:4]), list[9])), messages(t, client, stream))
+	require.NoError(t, d.Ack(t.Context(), items[5:]))
+	require.Equal(t, eventIDs(list[:4]), ids(fetch(t, d, 4)))
+}
+
+func TestWhatWasInWorkWhenTheServerLostAllItHadIsSettled(t *testing.T) {
+	t.Parallel()
+	client, stream := open(t, testenv.Redis(t)), streamName()
+	publish(t, client, stream, events(3))
+	d := driver(t, client, stream)
+	items := fetch(t, d, 3)
+	require.NoError(t, client.Del(t.Context(), stream).Err())
+	require.NoError(t, d.Ack(t.Context(), items[:1]))
+	list := events(1)
+	publish(t, client, stream, list) // without a group
+	require.NoError(t, d.Ack(t.Context(), items[1:]))
+	require.Equal(t, eventIDs(list), ids(fetch(t, d, 1)))
+}
+
+// messages lists what is in a stream.
+func messages(t *testing.T, client goredis.UniversalClient, stream string) (list []string) {
+	t.Helper()
+	for _, entry := range client.XRange(t.Context(), stream, "-", "+").Val() {
+		list = append(list, entry.Values["_watermill_message_uuid"].(string))
+	}
+	return list
 }
 
 func TestForeignEntriesBecomePoisonAndStopNobody(t *testing.T) {
