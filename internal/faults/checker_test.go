@@ -13,7 +13,7 @@ import (
 // come again. The promise is 100 ms; scenarios that take the processors from each other are patient.
 func settleWindow() time.Duration {
 	if contended.Load() {
-		return pick(2*time.Second, 500*time.Millisecond)
+		return pick(2*time.Second, time.Second)
 	}
 	return 100 * time.Millisecond
 }
