@@ -165,10 +165,14 @@ func TestAFullStreamSaysSoAndTakesMoreOnceThereIsRoom(t *testing.T) {
 	require.ErrorContains(t, err, "max_msgs")
 	require.False(t, nats.IsFatal(err))
 	require.NoError(t, d.Ack(t.Context(), fetchAll(t.Context(), t, d, 10)))
-	testenv.Eventually(t, 10*time.Second, func() error {
-		_, err := pub.PublishEvents(t.Context(), events(1, 15))
-		return err
+	testenv.Eventually(t, 10*time.Second, func() error { // room for all: what becomes free meanwhile lets later ones in before the first
+		if n := waiting(t, url, cfg); n > 0 {
+			return fmt.Errorf("%d are not acked yet", n)
+		}
+		return nil
 	})
+	_, err = pub.PublishEvents(t.Context(), events(1, 15))
+	require.NoError(t, err)
 	items := fetchAll(t.Context(), t, d, 5)
 	require.Equal(t, "event-0011", items[0].Msg.UUID)
 	require.NoError(t, d.Ack(t.Context(), items))

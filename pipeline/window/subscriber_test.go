@@ -101,6 +101,22 @@ func TestNoMoreIsFetchedThanThereAreFreeSlots(t *testing.T) {
 	})
 }
 
+func TestOneBatchIsFetchedAheadAndGivenBackAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("1", "2", "3", "4") // a batch each
+		sub, msgs := subscribe(t, f, window.Config{Size: 10, Batch: 10})
+		first := <-msgs
+		synctest.Wait()
+		require.Len(t, f.limits, 3, "the second waits for a reader, the third for the second")
+		first.Ack()
+		synctest.Wait()
+		require.NoError(t, sub.Close())
+		require.Equal(t, []string{"1"}, f.acked)
+		require.Equal(t, []string{"2", "3"}, f.nacked)
+		require.Len(t, f.feed, 1)
+	})
+}
+
 func TestWhatDoesNotSettleInTimeIsCancelledAndGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake("obedient", "stubborn")

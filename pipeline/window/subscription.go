@@ -80,7 +80,22 @@ func (s *subscription) run() error {
 	return errors.Join(err, s.driver.Close(s.telling))
 }
 
+// pull hands out what the driver has. The next batch is fetched while one is handed over.
 func (s *subscription) pull() error {
+	batches, ended := make(chan []Item), make(chan error, 1)
+	go func() {
+		ended <- s.fetch(batches)
+		close(batches)
+	}()
+	for batch := range batches {
+		for _, item := range batch {
+			s.hand(item)
+		}
+	}
+	return <-ended
+}
+
+func (s *subscription) fetch(batches chan<- []Item) error {
 	trouble := outage.New(s.cfg.Log, "fetch failed, will try again", "fetching again")
 	for wait := fetchPause; ; {
 		n := s.reserve()
@@ -89,8 +104,8 @@ func (s *subscription) pull() error {
 		}
 		items, err := s.driver.Fetch(s.fetching, n)
 		s.release(n - len(items))
-		for _, item := range items {
-			s.hand(item)
+		if len(items) > 0 {
+			batches <- items
 		}
 		if IsFatal(err) {
 			return err
