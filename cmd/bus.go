@@ -52,7 +52,7 @@ func publishToNATS(ctx context.Context, conn *natsconn.Conn, cfg nats.Config, so
 		return nil, fmt.Errorf("emit: %w", err)
 	}
 	if _, err := publisher.PublishEvents(ctx, events); err != nil {
-		return nil, fmt.Errorf("emit: %w: some of the events may be in the stream: emit them again with their ids, which are recognised", err)
+		return nil, fmt.Errorf("emit: %w: some of the events may be in the stream; those that have an \"id\" of their own it recognises when they are emitted again", err)
 	}
 	for _, e := range events {
 		ids = append(ids, e.ID)

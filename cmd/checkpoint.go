@@ -69,11 +69,11 @@ func (p *program) checkpointSet() *cobra.Command {
 				return usagef("the name is empty: write the listener_name, see: observer checkpoint list")
 			}
 			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, cfg *config.Config) error {
-				configured := []string{cfg.Transport.Postgres.ListenerName}
+				configured := cfg.Transport.Postgres.ListenerName
 				if cfg.Transport.RunBridge {
-					configured = append(configured, cfg.Transport.Bridge.TransportName)
+					configured = cfg.Transport.Bridge.TransportName
 				}
-				err := postgres.CheckListener(ctx, db, args[0], configured...)
+				err := postgres.CheckListener(ctx, db, args[0], configured)
 				if err == nil {
 					err = postgres.SetCheckpoint(ctx, db, args[0], to)
 				}

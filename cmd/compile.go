@@ -22,6 +22,11 @@ type compiled struct {
 // check finds what is wrong with the conditions and actions of cfg, whose other tables may be wrong as well.
 func (c *compiled) check(cfg *config.Config) (problems []config.Problem) {
 	c.log = c.program.logger(cfg)
+	if c.offline { // what is asked is about the observers, also with the file of a bridge
+		executing := *cfg
+		executing.Transport.RunExecutors = true
+		cfg = &executing
+	}
 	forActions := *cfg
 	if _, err := handlers.NewGuard(cfg.Security); err != nil { // it has a problem already: no action is judged by it
 		forActions.Security = handlers.SecurityConfig{PrivateNetworks: "always", AllowCIDRs: []string{"0.0.0.0/0", "::/0"}}

@@ -33,8 +33,8 @@ func (p *program) emitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "emit --entity ENTITY --data JSON|@FILE|-",
 		Short: "Put events into the configured transport",
-		Long: `Puts one event into the configured transport, or all of those on standard input, and prints their ids. Either all of
-them are put in or, after an error, none.
+		Long: `Puts one event into the configured transport, or all of those on standard input, and prints their ids. After an error none
+of them is in the change log of Postgres; in a stream of NATS or Redis some may be.
 
 With --data - each JSON value on standard input, such as a line of NDJSON, is the data of one event. Without --entity
 each is a whole event instead: {"entity_type": …, "data": …} and what else an event has.`,

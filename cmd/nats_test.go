@@ -54,6 +54,40 @@ func TestADryRunOfABridgeLooksAtBothSidesAndChangesNothing(t *testing.T) {
 	require.NotContains(t, worker, "postgres")
 }
 
+// TestABridgeAloneNeedsNothingThatActionsNeed has the file of its workers.
+func TestABridgeAloneNeedsNothingThatActionsNeed(t *testing.T) {
+	t.Parallel()
+	url, database := natsenv.JetStream(t), testenv.Postgres(t)
+	cfg := file(t, "bridge.toml", fmt.Sprintf(`
+[transport]
+transport = "nats"
+run_bridge = true
+run_executors = false
+[transport.nats]
+url = %q
+[transport.postgres]
+url = %q
+[performance]
+enable_dedup = true
+[redis]
+url = "redis://127.0.0.1:1"
+[[observers]]
+name = "shipped"
+entity = "Order"
+actions = [{ type = "webhook", url_env = "TEST_MISSING" }]
+`, url, database))
+	out := succeeds(t, "run", "--config", cfg, "--dry-run")
+	require.Regexp(t, `(?m)^ok +postgres +answers$`, out)
+	require.NotContains(t, out, "redis")
+	require.NotContains(t, out, "shipped")
+	r := observer(t, `{"entity_type": "Order", "data": {}}`, "explain", "--config", cfg, "--event", "-")
+	require.Contains(t, r.err, "TEST_MISSING", "what an action would send is asked of its workers' environment")
+	succeeds(t, "migrate", "--config", cfg)
+	r = observer(t, "", "checkpoint", "set", "observer", "--to", "now", "--config", cfg)
+	require.Equal(t, exitRuntime, r.code)
+	require.Contains(t, r.err, "known: pg_to_nats")
+}
+
 func TestADryRunFailsWhereNATSIsAwayAndSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	r := observer(t, "", "run", "--config", busConfig(t, away, testenv.Postgres(t)), "--dry-run")

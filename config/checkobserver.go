@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// checkIdle warns where there is nothing to do.
+// checkIdle warns where the events that come are lost on everybody.
 func (d *decoder) checkIdle() {
 	enabled := func(o Observer) bool { return o.Enabled }
 	n := d.cfg.values.nodes["observers"]
 	unclear := d.misspelt["observers"] || n != nil && n.bad
-	if d.opts.Needs != NeedsAll || d.cfg.Transport.Transport != "postgres" || unclear || slices.ContainsFunc(d.cfg.Observers, enabled) {
+	if d.opts.Needs != NeedsAll || d.cfg.Transport.Transport == "in_memory" || !d.cfg.Transport.Executes() || unclear || slices.ContainsFunc(d.cfg.Observers, enabled) {
 		return
 	}
-	d.warn(d.cfg.At("observers"), "observers", "none is enabled: changes are read and nothing is done", "add [[observers]] with entity and [[observers.actions]]")
+	d.warn(d.cfg.At("observers"), "observers", "none is enabled: events are read and nothing is done", "add [[observers]] with entity and [[observers.actions]]")
 }
 
 func (d *decoder) checkObserver(o *Observer, path string) {
@@ -28,7 +28,7 @@ func (d *decoder) checkObserver(o *Observer, path string) {
 	for i, a := range o.Actions {
 		p := at(join(path, "actions"), i)
 		d.checkMiddleware(join(p, "middleware"), a.Middleware)
-		if o.Enabled && a.Config != nil {
+		if o.Enabled && a.Config != nil && d.cfg.Transport.Executes() {
 			d.checkVariables(reflect.ValueOf(a.Config).Elem(), p)
 		}
 	}

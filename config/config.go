@@ -46,6 +46,9 @@ type Transport struct {
 	Bridge       Bridge          `toml:"bridge" doc:"from the Postgres change log to NATS"`
 }
 
+// Executes reports whether a process with this transport runs observers: of NATS, one may be a bridge alone.
+func (t *Transport) Executes() bool { return t.Transport != "nats" || t.RunExecutors }
+
 // Performance is the [performance] table.
 type Performance struct {
 	EnableDedup           bool          `toml:"enable_dedup" default:"false" env:"FRAISEQL_ENABLE_DEDUP" doc:"recognise deliveries that were done already; the record is in Redis where redis.url is set, else in the transport"`

@@ -6,11 +6,11 @@ import (
 )
 
 // Tables of which a topology may read some keys at most. What stands there is checked, and warned about.
-var unusedTables = []string{"redis", "smtp", "transport.nats", "transport.redis", "transport.bridge"}
+var unusedTables = []string{"redis", "smtp", "transport.postgres", "transport.nats", "transport.redis", "transport.bridge"}
 
 // usedKeys are keys in unusedTables that are read: always, or where an action of a type needs them.
 var usedKeys = map[string][]string{
-	"": {"transport.nats.jetstream.max_deliver"},
+	"": {"transport.nats.jetstream.max_deliver", "transport.postgres.url"}, // commands ask the database
 	"publish": {
 		"transport.nats.url", "transport.nats.credentials_file", "transport.nats.token_env", "transport.nats.tls_ca", "transport.nats.tls_cert", "transport.nats.tls_key",
 		"redis.url", "redis.tls_ca", "redis.tls_cert", "redis.tls_key", "redis.pool_size", "redis.connect_timeout_secs", "redis.command_timeout_secs",
@@ -27,6 +27,9 @@ func (d *decoder) warnUnused() {
 	used := slices.Clone(usedKeys[""])
 	if d.cfg.Transport.Transport == "redis" {
 		used = append(used, "transport.nats.jetstream.ack_wait_secs")
+	}
+	if d.cfg.Transport.RunBridge { // the rest is in its own table
+		used = append(used, "transport.postgres.start_from", "transport.postgres.wake", "transport.postgres.auto_migrate", "transport.postgres.retention_days")
 	}
 	if d.cfg.Performance.EnableCaching {
 		used = append(used, d.cacheKeys()...)
@@ -60,6 +63,8 @@ func (d *decoder) carries(table string) bool {
 	switch table {
 	case "transport.nats", "transport.nats.jetstream":
 		return t.Transport == "nats"
+	case "transport.postgres":
+		return t.Transport == "postgres"
 	case "transport.bridge":
 		return t.RunBridge
 	case "transport.redis", "redis":

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,6 +34,7 @@ var (
 		`observer --config config.toml --dry-run`:                  `ok +postgres +answers`,
 		`curl -s http://127.0.0.1:7077/readyz`:                     `^\{"status":"leader"\}`,
 		`curl -s http://127.0.0.1:7077/metrics`:                    `(?m)^fraiseql_observer_backlog_size 0$`,
+		`observer status --config config.toml`:                     `leader`,
 		`observer capture list --config config.toml`:               `orders +Order`,
 		`observer dlq list --config config.toml`:                   `order-shipped`,
 		`observer dlq show 1 --config config.toml`:                 `410`,
@@ -117,6 +119,9 @@ func (d *desk) run(t *testing.T, command string) string {
 	typed := strings.NewReplacer("redis://localhost:6379", d.redis, "127.0.0.1:7077", d.admin).Replace(command)
 	cmd := shell(t.Context(), d.dir, typed)
 	cmd.Env = d.env
+	if d.admin != "" {
+		cmd.Env = append(slices.Clone(d.env), "FRAISEQL_ADMIN_LISTEN="+d.admin)
+	}
 	output, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s\n%s", command, output)
 	return string(output)

@@ -28,7 +28,7 @@ type action struct {
 	run handlers.Action
 }
 
-// Compile builds the enabled and disabled observers of cfg. It uses no network; the problems are all that it found, with
+// Compile builds the enabled and disabled observers of cfg, of which a bridge alone has none. It uses no network; the problems are all that it found, with
 // their places in the file.
 func Compile(cfg *config.Config, registry *handlers.Registry, env handlers.Env) (*Plan, []config.Problem) {
 	plan := &Plan{cfg: cfg, servers: env.Servers}
@@ -42,6 +42,9 @@ func Compile(cfg *config.Config, registry *handlers.Registry, env handlers.Env) 
 				problems = append(problems, cfg.Problem(key+".condition", err.Error(), ""))
 			}
 			built.condition = condition
+		}
+		if !cfg.Transport.Executes() { // what actions need is needed elsewhere
+			continue
 		}
 		for j, a := range o.Actions {
 			run, found := compileAction(cfg, registry, env, fmt.Sprintf("%s.actions[%d]", key, j), a)

@@ -32,10 +32,14 @@ func (p *Plan) redisTimeout() time.Duration {
 }
 
 // dedupUsesRedis reports whether the record of deliveries is in Redis: where there is one. Else it is where the transport is.
-func (p *Plan) dedupUsesRedis() bool { return p.cfg.Performance.EnableDedup && p.cfg.HasRedis() }
+func (p *Plan) dedupUsesRedis() bool {
+	return p.cfg.Performance.EnableDedup && p.cfg.HasRedis() && p.cfg.Transport.Executes()
+}
 
 // cachesInRedis reports whether cached results are in Redis: where there is one. Else each process keeps its own.
-func (p *Plan) cachesInRedis() bool { return p.cfg.Performance.EnableCaching && p.cfg.HasRedis() }
+func (p *Plan) cachesInRedis() bool {
+	return p.cfg.Performance.EnableCaching && p.cfg.HasRedis() && p.cfg.Transport.Executes()
+}
 
 // usesRedis reports whether anything that is enabled needs Redis.
 func (p *Plan) usesRedis() bool {

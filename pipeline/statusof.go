@@ -23,10 +23,7 @@ func (p *Pipeline) Status() Status {
 }
 
 // executes reports whether this process runs observers, or would if it led.
-func (p *Pipeline) executes() bool {
-	t := &p.plan.cfg.Transport
-	return t.Transport != "nats" || t.RunExecutors
-}
+func (p *Pipeline) executes() bool { return p.plan.cfg.Transport.Executes() }
 
 func (p *Pipeline) roles() []Role {
 	t := &p.plan.cfg.Transport

@@ -139,8 +139,8 @@ func refuseUnread(ctx context.Context, tx pgx.Tx, name string) error {
 
 // CheckListener refuses a name that has no reading position and is none of the configured ones: a position that nobody reads
 // from keeps the whole log from being deleted.
-func CheckListener(ctx context.Context, db DB, name string, configured ...string) error {
-	rows, err := db.Query(ctx, `select transport_name from public.tb_observer_checkpoint union select unnest($1::text[]) order by 1`, configured)
+func CheckListener(ctx context.Context, db DB, name, configured string) error {
+	rows, err := db.Query(ctx, `select transport_name from public.tb_observer_checkpoint union select $1 order by 1`, configured)
 	if err != nil {
 		return wrap("find checkpoint "+name, err)
 	}
@@ -155,7 +155,7 @@ func CheckListener(ctx context.Context, db DB, name string, configured ...string
 	if hint == "" {
 		hint = "; known: " + strings.Join(known, ", ")
 	}
-	return fmt.Errorf("checkpoint %s: %w, and no listener_name of the configuration%s", name, ErrNotFound, hint)
+	return fmt.Errorf("checkpoint %s: %w, and the configuration has another name%s", name, ErrNotFound, hint)
 }
 
 // RemoveCheckpoint forgets a reading position. A reader of that name, running or started later, delivers the whole log

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 const (
 	retentionBatch = 1000
 	retentionPause = 20 * time.Millisecond // between batches: others come first
+	keptReminder   = 24 * time.Hour
 )
 
 // RetentionConfig describes [RunRetention].
@@ -25,7 +28,8 @@ type RetentionConfig struct {
 }
 
 // RunRetention deletes, every few minutes until ctx ends, rows of the change log that are old and that every checkpoint
-// has passed.
+// has passed. Of a checkpoint that keeps such rows, because nothing reads under its name any more or is that far behind, it
+// warns once a day.
 func RunRetention(ctx context.Context, cfg RetentionConfig) {
 	if cfg.Days <= 0 {
 		return
@@ -33,11 +37,13 @@ func RunRetention(ctx context.Context, cfg RetentionConfig) {
 	if cfg.Interval <= 0 {
 		cfg.Interval = 5 * time.Minute
 	}
+	var told time.Time
 	for sleep(ctx, cfg.Interval) == nil {
 		if cfg.Held != nil && !cfg.Held() {
 			continue
 		}
-		n, err := DeleteOldRows(ctx, cfg.DB, time.Now().AddDate(0, 0, -cfg.Days))
+		before := time.Now().AddDate(0, 0, -cfg.Days)
+		n, err := DeleteOldRows(ctx, cfg.DB, before)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -46,7 +52,36 @@ func RunRetention(ctx context.Context, cfg RetentionConfig) {
 		case n > 0:
 			cfg.Log.Info("old rows of the change log deleted", slog.Int64("rows", n))
 		}
+		if time.Since(told) < keptReminder {
+			continue
+		}
+		keepers, err := keepers(ctx, cfg.DB, before)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			cfg.Log.Warn("cannot tell what keeps old rows of the change log", slog.Any("error", err))
+		case len(keepers) > 0:
+			told = time.Now()
+			cfg.Log.Warn("the change log keeps rows beyond retention_days, since a checkpoint has not passed them: start what reads under its name, or run: observer checkpoint remove NAME",
+				slog.Any("names", keepers))
+		}
 	}
+}
+
+// keepers names the checkpoints that have not passed the first row of the log, when it was made before the given time.
+func keepers(ctx context.Context, db DB, before time.Time) ([]string, error) {
+	rows, err := db.Query(ctx, `
+		select c.transport_name
+		  from (select tx_id, created_at from core.tb_entity_change_log order by pk_entity_change_log limit 1) first,
+		       public.tb_observer_checkpoint c, pg_control_system() s
+		 where first.created_at < $1 and (c.system_identifier <> s.system_identifier::text or not pg_visible_in_snapshot(first.tx_id, c.snapshot_from))
+		 order by 1`, before)
+	if err != nil {
+		return nil, wrap("find checkpoints that keep old rows", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return names, wrap("find checkpoints that keep old rows", err)
 }
 
 // deleteBatch looks at the next $3 rows after $1 and deletes those that were made before $2, that every checkpoint
