@@ -176,11 +176,11 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	}
 	dead := &postgres.DeadLetters{DB: pool, Listener: cfg.ListenerName, Fence: lease}
 	perf := p.plan.cfg.Performance
-	events, err := p.over(reader, perf.ChannelCapacity, cfg.BatchSize)
+	events, err := p.over(reader, window.Config{Size: perf.ChannelCapacity, Batch: cfg.BatchSize})
 	if err != nil {
 		return err
 	}
-	parked, err := p.over(queue, parkedAhead, parkedAhead)
+	parked, err := p.over(queue, window.Config{Size: parkedAhead, Batch: parkedAhead})
 	if err != nil {
 		return err
 	}
@@ -239,12 +239,11 @@ func (p *Pipeline) watchReading(ctx context.Context, reader *postgres.Reader, le
 	p.health.OK(readingCheck) // a standby reads nothing
 }
 
-// over returns a subscriber with one subscription, which is to read driver.
-func (p *Pipeline) over(driver window.Driver, size, batch int) (*window.Subscriber, error) {
-	s, err := window.New(window.Config{
-		Open: func(context.Context, string) (window.Driver, error) { return driver, nil },
-		Size: size, Batch: batch, Direct: true, DrainTimeout: p.plan.cfg.Performance.ShutdownTimeout, Log: p.log,
-	})
+// over returns a subscriber with one subscription, which is to read driver in batches as cfg says.
+func (p *Pipeline) over(driver window.Driver, cfg window.Config) (*window.Subscriber, error) {
+	cfg.Open = func(context.Context, string) (window.Driver, error) { return driver, nil }
+	cfg.Direct, cfg.DrainTimeout, cfg.Log = true, p.plan.cfg.Performance.ShutdownTimeout, p.log
+	s, err := window.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("build subscriber: %w", err)
 	}

@@ -56,7 +56,7 @@ func (p *Pipeline) runStreams(ctx context.Context) error {
 	group.Go(func() error { return p.watchRedis(running) })
 	group.Go(func() error {
 		return p.work(running, carrier{
-			events: driver, queue: queue, dead: &redis.DeadLetters{Client: client, Stream: cfg.Stream, Group: cfg.ConsumerGroup},
+			events: driver, halves: true, queue: queue, dead: &redis.DeadLetters{Client: client, Stream: cfg.Stream, Group: cfg.ConsumerGroup},
 			ahead: func(ctx context.Context) (int64, time.Duration, error) { return redis.Backlog(ctx, client, cfg.Stream) },
 			dedup: func() (middleware.DedupStore, func()) {
 				store := redis.NewDedup(client, time.Duration(p.plan.cfg.Redis.CommandTimeoutSecs)*time.Second)

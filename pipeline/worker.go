@@ -18,6 +18,7 @@ const workerBatch = 256
 // carrier is a transport that several workers share.
 type carrier struct {
 	events window.Driver
+	halves bool // a batch is asked for in two halves, of which one is handed over meanwhile
 	queue  parkedQueue
 	dead   deadLetters
 	ahead  func(context.Context) (n int64, age time.Duration, err error) // what is published and not settled
@@ -55,11 +56,15 @@ type deadLetters interface {
 // work runs the observers on what comes through a carrier, beside other workers, until ctx ends.
 func (p *Pipeline) work(ctx context.Context, c carrier) error {
 	perf := p.plan.cfg.Performance
-	events, err := p.over(c.events, perf.ChannelCapacity, min(workerBatch, perf.ChannelCapacity))
+	batch := workerBatch
+	if c.halves {
+		batch /= 2
+	}
+	events, err := p.over(c.events, window.Config{Size: perf.ChannelCapacity, Batch: min(batch, perf.ChannelCapacity), Ahead: c.halves})
 	if err != nil {
 		return err
 	}
-	parked, err := p.over(c.queue, parkedAhead, parkedAhead)
+	parked, err := p.over(c.queue, window.Config{Size: parkedAhead, Batch: parkedAhead})
 	if err != nil {
 		return err
 	}

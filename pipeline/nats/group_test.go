@@ -259,7 +259,7 @@ func TestOrderHoldsWhileWorkersJoinLeaveAndDie(t *testing.T) {
 func TestDeletedConsumersOfPartitionsAreUsedAgain(t *testing.T) {
 	t.Parallel()
 	url, cfg, s := natsenv.JetStream(t), quick(2), &starts{}
-	stop := publishes(t, url, cfg, 30)
+	stop := publishes(t, url, cfg, 10)
 	one := hire(t, url, cfg, s)
 	shared(t, 2, one)
 	top := topology(t, connect(t, url), cfg, 1000)

@@ -166,7 +166,7 @@ func (r *Relay) collect(ctx context.Context, queue <-chan *passage) {
 	for p := range queue {
 		if r.acknowledged(ctx, p) {
 			batch = append(batch, p.item)
-			if !p.late || len(queue) == 0 { // others behind it failed for the same reason
+			if p.msg != nil && !p.late || len(queue) == 0 { // others behind it failed for the same reason
 				r.works()
 			}
 		}

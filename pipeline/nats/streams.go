@@ -167,7 +167,8 @@ func (t *Topology) createStream(ctx context.Context) error {
 // server may refuse the slower of the two with errors that would be final otherwise, that the first has taken the room or
 // the subjects, and shows the first a moment later only.
 func makeStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	for end := time.Now().Add(makePatience); ; {
+	var end time.Time
+	for {
 		made, err := js.CreateStream(ctx, want)
 		if err == nil {
 			return made, nil
@@ -175,12 +176,16 @@ func makeStream(ctx context.Context, js jetstream.JetStream, want jetstream.Stre
 		if found, lookErr := js.Stream(ctx, want.Name); lookErr == nil {
 			return found, nil
 		}
-		if !IsFatal(err) || time.Now().After(end) {
+		if end.IsZero() {
+			end = time.Now().Add(makePatience)
+		}
+		taken := errors.Is(err, jetstream.ErrStreamNameAlreadyInUse)
+		if !IsFatal(err) && !taken || time.Now().After(end) {
 			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, errors.Join(err, ctx.Err())
 		case <-time.After(makePatience / 10):
 		}
 	}

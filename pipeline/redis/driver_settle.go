@@ -43,37 +43,13 @@ end
 if not any then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2]) end
 return 0`)
 
-// settle takes entries, in the order of the stream, out of the group and out of the stream, and then the marks of some. What
-// lies before all that is pending or unread can be trimmed, which costs a fraction of deleting each. It is no transaction: a
-// server whose memory is full takes none, and would have to keep what is done.
+// settle takes entries out of the group and out of the stream, and then the marks of some. It is no transaction: a server
+// whose memory is full takes none, and would have to keep what is done. Trimming up to the oldest that is pending would cost
+// less than deleting each, and would take what a group was set beyond, or what a deleted consumer held, as well.
 var settle = redis.NewScript(`
 local last = 2 + ARGV[2]
 redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3, last))
-
-local function before(a, b)
-  local ams, aseq = a:match('(%d+)-(%d+)')
-  local bms, bseq = b:match('(%d+)-(%d+)')
-  if ams == bms then ams, bms = aseq, bseq end
-  return #ams < #bms or #ams == #bms and ams < bms
-end
-
-local bound = '0-0'
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-    local field = {}
-    for i = 1, #g, 2 do field[g[i]] = g[i + 1] end
-    if field.name == ARGV[1] then
-      local first = redis.call('XPENDING', KEYS[1], ARGV[1])[2]
-      bound = field['last-delivered-id']
-      if first and before(first, bound) then bound = first end
-    end
-  end
-end
-
-local n = 3
-while n <= last and before(ARGV[n], bound) do n = n + 1 end
-if n > 3 then redis.call('XTRIM', KEYS[1], 'MINID', bound) end
-if n <= last then redis.call('XDEL', KEYS[1], unpack(ARGV, n, last)) end
+redis.call('XDEL', KEYS[1], unpack(ARGV, 3, last))
 if #ARGV > last then redis.call('HDEL', KEYS[2], unpack(ARGV, last + 1)) end
 return 0`)
 

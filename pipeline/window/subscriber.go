@@ -23,6 +23,8 @@ type Config struct {
 	Size int
 	// Batch is how many messages one Fetch or Ack takes at most. Default 100.
 	Batch int
+	// Ahead fetches the next batch while one is handed over: for a driver whose Fetch waits for its server each time.
+	Ahead bool
 	// DrainTimeout bounds how long a subscription takes to end. For four fifths of it, it waits for what is in flight; then
 	// the messages' contexts are cancelled, and what does not settle at once is left to the driver. Default 25 s.
 	DrainTimeout time.Duration

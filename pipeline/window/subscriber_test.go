@@ -104,7 +104,7 @@ func TestNoMoreIsFetchedThanThereAreFreeSlots(t *testing.T) {
 func TestOneBatchIsFetchedAheadAndGivenBackAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake("1", "2", "3", "4") // a batch each
-		sub, msgs := subscribe(t, f, window.Config{Size: 10, Batch: 10})
+		sub, msgs := subscribe(t, f, window.Config{Size: 10, Batch: 10, Ahead: true})
 		first := <-msgs
 		synctest.Wait()
 		require.Len(t, f.limits, 3, "the second waits for a reader, the third for the second")

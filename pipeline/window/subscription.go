@@ -80,22 +80,29 @@ func (s *subscription) run() error {
 	return errors.Join(err, s.driver.Close(s.telling))
 }
 
-// pull hands out what the driver has. The next batch is fetched while one is handed over.
+// pull hands out what the driver has.
 func (s *subscription) pull() error {
+	if !s.cfg.Ahead {
+		return s.fetch(s.handAll)
+	}
 	batches, ended := make(chan []Item), make(chan error, 1)
 	go func() {
-		ended <- s.fetch(batches)
+		ended <- s.fetch(func(batch []Item) { batches <- batch })
 		close(batches)
 	}()
 	for batch := range batches {
-		for _, item := range batch {
-			s.hand(item)
-		}
+		s.handAll(batch)
 	}
 	return <-ended
 }
 
-func (s *subscription) fetch(batches chan<- []Item) error {
+func (s *subscription) handAll(batch []Item) {
+	for _, item := range batch {
+		s.hand(item)
+	}
+}
+
+func (s *subscription) fetch(hand func([]Item)) error {
 	trouble := outage.New(s.cfg.Log, "fetch failed, will try again", "fetching again")
 	for wait := fetchPause; ; {
 		n := s.reserve()
@@ -105,7 +112,7 @@ func (s *subscription) fetch(batches chan<- []Item) error {
 		items, err := s.driver.Fetch(s.fetching, n)
 		s.release(n - len(items))
 		if len(items) > 0 {
-			batches <- items
+			hand(items)
 		}
 		if IsFatal(err) {
 			return err
