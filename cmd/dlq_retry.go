@@ -85,9 +85,9 @@ func (p *program) retry(ctx context.Context, letters deadletter.Store, l *deadle
 	case err != nil:
 		return err
 	case slices.Contains(idle, l.Listener):
-		p.printf("dead letter %d is parked: the process that leads %s delivers it; none leads now\n", l.ID, l.Listener)
+		p.printf("dead letter %d is parked: a process of %s delivers it, and none works now\n", l.ID, l.Listener)
 	default:
-		p.printf("dead letter %d is parked: the process that leads %s delivers it now\n", l.ID, l.Listener)
+		p.printf("dead letter %d is parked: a process of %s delivers it now\n", l.ID, l.Listener)
 	}
 	return nil
 }

@@ -124,8 +124,8 @@ func TestRetryTellsWhatIsGoingToHappen(t *testing.T) {
 		listener, declared string
 		want, warning      string
 	}{
-		"while a process leads": {true, "observer", "shipped", "is parked: the process that leads observer delivers it now\n", ""},
-		"while none leads":      {false, "observer", "shipped", "is parked: the process that leads observer delivers it; none leads now\n", ""},
+		"while a process leads": {true, "observer", "shipped", "is parked: a process of observer delivers it now\n", ""},
+		"while none leads":      {false, "observer", "shipped", "is parked: a process of observer delivers it, and none works now\n", ""},
 		"when its observer is not declared": {
 			true, "observer", "paid", "delivers it now\n",
 			"warning: the configuration file declares no enabled observer shipped with an action notify",

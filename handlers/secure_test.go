@@ -567,7 +567,7 @@ func TestSecureLeavesAnHTTP2ConnectionThatIsStuck(t *testing.T) {
 				})
 			}
 			running.Wait()
-			testenv.Eventually(t, 10*time.Second, func() error { return w.Run(t.Context(), newTestDelivery(`{}`)) })
+			testenv.Eventually(t, 30*time.Second, func() error { return w.Run(t.Context(), newTestDelivery(`{"n": `+tc.body+`}`)) })
 			require.Greater(t, len(l.connections()), 1)
 		})
 	}

@@ -274,7 +274,7 @@ func TestDeletedConsumersOfPartitionsAreUsedAgain(t *testing.T) {
 		for k := range 2 {
 			require.NoError(t, top.JS.DeleteConsumer(t.Context(), cfg.StreamName, fmt.Sprintf("%s-2-%d", cfg.ConsumerName, k)))
 		}
-		require.NoError(t, top.Restore(t.Context(), slog.New(slog.DiscardHandler)))
+		testenv.Eventually(t, within, func() error { return top.Restore(t.Context(), slog.New(slog.DiscardHandler)) }) // the server may still be deleting
 	}
 	published := stop()
 	testenv.Eventually(t, within, func() error {
