@@ -107,12 +107,18 @@ func (v *verdict) again(before, r request, kills []time.Time, excused map[string
 		before.at.Format(time.StampMicro), before.replied.Format(time.StampMicro), r.at.Format(time.StampMicro), before.id, before.instance, r.id, r.instance)
 }
 
-// transit is how late the receiver may note what a process had sent before it stopped.
-const transit = 50 * time.Millisecond
+// transit is how late the receiver may note what a process had sent before it stopped: it is the test's own process, and waits
+// for a processor as well.
+func transit() time.Duration {
+	if contended.Load() {
+		return pick(time.Second, 500*time.Millisecond)
+	}
+	return 50 * time.Millisecond
+}
 
 // openAt reports whether a request was running at a moment, or had settled so shortly before that it may come again.
 func openAt(r request, moment time.Time) bool {
-	return r.at.Before(moment.Add(transit)) && (r.replied.IsZero() || r.replied.After(moment.Add(-settleWindow())))
+	return r.at.Before(moment.Add(transit())) && (r.replied.IsZero() || r.replied.After(moment.Add(-settleWindow())))
 }
 
 // open counts the requests that were open at a moment.
