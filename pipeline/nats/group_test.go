@@ -304,7 +304,12 @@ func TestWhatADeadWorkerHadInHandComesBeforeWhatIsNewer(t *testing.T) {
 		items = append(items, more...)
 	}
 	require.NoError(t, dying.Ack(t.Context(), []window.Item{items[0], items[4]}))
-	require.NoError(t, conn.Flush())
+	testenv.Eventually(t, within, func() error { // acks leave a moment later
+		if n := waiting(t, url, cfg); n != 8 {
+			return fmt.Errorf("%d of 8 are left", n)
+		}
+		return nil
+	})
 	conn.Close()
 	stop()
 	t.Cleanup(func() { _ = dying.Close(context.WithoutCancel(t.Context())) })
