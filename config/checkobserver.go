@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// checkIdle warns where the events that come are lost on everybody.
+// checkIdle warns where events are taken and nothing is done with them.
 func (d *decoder) checkIdle() {
 	enabled := func(o Observer) bool { return o.Enabled }
 	n := d.cfg.values.nodes["observers"]

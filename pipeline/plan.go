@@ -28,8 +28,8 @@ type action struct {
 	run handlers.Action
 }
 
-// Compile builds the enabled and disabled observers of cfg, of which a bridge alone has none. It uses no network; the problems are all that it found, with
-// their places in the file.
+// Compile builds the enabled and disabled observers of cfg, of which a bridge alone has none. It uses no network; the
+// problems are all that it found, with their places in the file.
 func Compile(cfg *config.Config, registry *handlers.Registry, env handlers.Env) (*Plan, []config.Problem) {
 	plan := &Plan{cfg: cfg, servers: env.Servers}
 	var problems []config.Problem

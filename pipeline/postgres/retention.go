@@ -55,16 +55,16 @@ func RunRetention(ctx context.Context, cfg RetentionConfig) {
 		if time.Since(told) < keptReminder {
 			continue
 		}
-		keepers, err := keepers(ctx, cfg.DB, before)
+		names, err := keepers(ctx, cfg.DB, before)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			cfg.Log.Warn("cannot tell what keeps old rows of the change log", slog.Any("error", err))
-		case len(keepers) > 0:
+		case len(names) > 0:
 			told = time.Now()
 			cfg.Log.Warn("the change log keeps rows beyond retention_days, since a checkpoint has not passed them: start what reads under its name, or run: observer checkpoint remove NAME",
-				slog.Any("names", keepers))
+				slog.Any("names", names))
 		}
 	}
 }
