@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"time"
 
 	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/pipeline/postgres"
@@ -17,7 +18,7 @@ var pgbenchTables = []string{"pgbench_accounts", "pgbench_branches", "pgbench_te
 const (
 	taxLedger  = 2_000_000 // changes that one run of pgbench makes at most
 	perScale   = 100_000   // accounts
-	taxClients = "8"
+	taxClients = 8
 	taxThreads = "2"
 )
 
@@ -38,13 +39,13 @@ func (b *bench) tax(ctx context.Context) ([]result, error) {
 		var bare, least, captured, relayed, observed float64
 		err := inTurn(i,
 			func() (err error) {
-				bare, err = b.load(ctx, db)
+				bare, err = b.load(ctx, db, taxClients, b.sizes.load)
 				return err
 			}, func() (err error) {
 				least, err = b.loadLeast(ctx, db)
 				return err
 			}, func() (err error) {
-				captured, err = b.loadCaptured(ctx, db)
+				captured, err = b.loadCaptured(ctx, db, taxClients, b.sizes.load)
 				return err
 			}, func() (err error) {
 				relayed, err = b.loadRelayed(ctx, db)
@@ -101,7 +102,7 @@ func (b *bench) pgbench(ctx context.Context) (*database, error) {
 }
 
 // load runs pgbench over tables that look as they did for the run before.
-func (b *bench) load(ctx context.Context, db *database) (perSecond float64, err error) {
+func (b *bench) load(ctx context.Context, db *database, clients int, d time.Duration) (perSecond float64, err error) {
 	for _, statement := range []string{
 		"truncate pgbench_history", "vacuum analyze pgbench_accounts", "vacuum analyze pgbench_branches", "vacuum analyze pgbench_tellers", "checkpoint",
 	} {
@@ -109,8 +110,8 @@ func (b *bench) load(ctx context.Context, db *database) (perSecond float64, err 
 			return 0, fmt.Errorf("%s: %w", statement, err)
 		}
 	}
-	seconds := strconv.Itoa(int(b.sizes.load.Seconds()))
-	out, err := b.runPgbench(ctx, "--no-vacuum", "--skip-some-updates", "--client", taxClients, "--jobs", taxThreads, "--time", seconds, db.url)
+	seconds := strconv.Itoa(max(1, int(d.Seconds())))
+	out, err := b.runPgbench(ctx, "--no-vacuum", "--skip-some-updates", "--client", strconv.Itoa(clients), "--jobs", taxThreads, "--time", seconds, db.url)
 	if err != nil {
 		return 0, err
 	}
@@ -138,7 +139,7 @@ func (b *bench) loadLeast(ctx context.Context, db *database) (perSecond float64,
 	if _, err := db.Exec(ctx, "truncate core.tb_entity_change_log;"+leastTrigger); err != nil {
 		return 0, err
 	}
-	perSecond, err = b.load(ctx, db)
+	perSecond, err = b.load(ctx, db, taxClients, b.sizes.load)
 	_, failed := db.Exec(ctx, "drop trigger least_capture on pgbench_accounts; drop trigger least_capture on pgbench_history")
 	return perSecond, errors.Join(err, failed)
 }
@@ -158,7 +159,7 @@ func (b *bench) loadRelayed(ctx context.Context, db *database) (perSecond float6
 }
 
 // loadCaptured is load with capture on, over an empty log.
-func (b *bench) loadCaptured(ctx context.Context, db *database) (perSecond float64, err error) {
+func (b *bench) loadCaptured(ctx context.Context, db *database, clients int, d time.Duration) (perSecond float64, err error) {
 	if _, err := db.Exec(ctx, "truncate core.tb_entity_change_log"); err != nil {
 		return 0, err
 	}
@@ -167,7 +168,7 @@ func (b *bench) loadCaptured(ctx context.Context, db *database) (perSecond float
 			return 0, err
 		}
 	}
-	perSecond, err = b.load(ctx, db)
+	perSecond, err = b.load(ctx, db, clients, d)
 	for _, table := range pgbenchTables {
 		err = errors.Join(err, postgres.RemoveCapture(ctx, db.Pool, table))
 	}
@@ -191,7 +192,7 @@ func (b *bench) loadObserved(ctx context.Context, db *database) (perSecond float
 	}
 	before, err := b.warmUp(ctx, db, l)
 	if err == nil {
-		perSecond, err = b.loadCaptured(ctx, db)
+		perSecond, err = b.loadCaptured(ctx, db, taxClients, b.sizes.load)
 	}
 	var written int64
 	if err == nil {

@@ -63,10 +63,11 @@ func moveDatabase(t *testing.T, w *world, cluster *testenv.Cluster) string {
 	return target
 }
 
-func runTool(t *testing.T, name string, args ...string) {
+func runTool(t *testing.T, name string, args ...string) (output string) {
 	t.Helper()
-	output, err := exec.CommandContext(t.Context(), testenv.Tool(t, name), args...).CombinedOutput()
-	require.NoError(t, err, "%s: %s", name, output)
+	text, err := exec.CommandContext(t.Context(), testenv.Tool(t, name), args...).CombinedOutput()
+	require.NoError(t, err, "%s: %s", name, text)
+	return string(text)
 }
 
 func TestAWrongPasswordEndsTheProcessAtOnce(t *testing.T) {

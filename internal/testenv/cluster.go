@@ -22,6 +22,7 @@ const queryTimeout = 30 * time.Second
 // Cluster is a private Postgres server.
 type Cluster struct {
 	bin, dir  string
+	env       []string // more of the server's environment
 	port      int
 	databases atomic.Int64
 
@@ -31,7 +32,9 @@ type Cluster struct {
 
 // NewCluster starts a private cluster with these lines of postgresql.conf; the caller closes it. Each is made by initdb,
 // not copied from one: their system identifiers differ, as those of real clusters do.
-func NewCluster(settings ...string) (*Cluster, error) {
+func NewCluster(settings ...string) (*Cluster, error) { return newCluster(nil, settings) }
+
+func newCluster(env, settings []string) (*Cluster, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -40,7 +43,7 @@ func NewCluster(settings ...string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{bin: bin, dir: dir}
+	c := &Cluster{bin: bin, dir: dir, env: env}
 	err = run(filepath.Join(bin, "initdb"), "--pgdata="+c.DataDir(), "--username=postgres", "--auth=trust",
 		"--encoding=UTF8", "--locale=C", "--no-sync")
 	if err == nil {
@@ -156,7 +159,7 @@ func (c *Cluster) Close() error {
 }
 
 func (c *Cluster) start() error {
-	server, err := startProcess(c.dir, syscall.SIGQUIT, filepath.Join(c.bin, "postgres"), "-D", c.DataDir(), "-p", strconv.Itoa(c.port))
+	server, err := startProcess(c.dir, syscall.SIGQUIT, c.env, filepath.Join(c.bin, "postgres"), "-D", c.DataDir(), "-p", strconv.Itoa(c.port))
 	if err != nil {
 		return err
 	}

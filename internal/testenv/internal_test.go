@@ -124,7 +124,7 @@ func startShell(t *testing.T, script string) *process {
 	t.Helper()
 	dir, err := newDir("shell")
 	require.NoError(t, err)
-	p, err := startProcess(dir, syscall.SIGKILL, "/bin/sh", "-c", script)
+	p, err := startProcess(dir, syscall.SIGKILL, nil, "/bin/sh", "-c", script)
 	require.NoError(t, err)
 	return p
 }

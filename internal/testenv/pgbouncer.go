@@ -62,7 +62,7 @@ func runPgBouncer(program, dir string, port int, target *url.URL) (*process, err
 	if err := writeFile(file, pgBouncerConfig(port, target)); err != nil {
 		return nil, err
 	}
-	return startProcess(dir, syscall.SIGKILL, program, file)
+	return startProcess(dir, syscall.SIGKILL, nil, program, file)
 }
 
 // pgBouncerConfig has no socket besides the port, so that the server ends when another one has the port.

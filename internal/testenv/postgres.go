@@ -33,6 +33,12 @@ func Postgres(tb testing.TB) string {
 func PostgresCluster(tb testing.TB, settings ...string) *Cluster {
 	tb.Helper()
 	cluster, err := NewCluster(settings...)
+	return untilEnd(tb, cluster, err)
+}
+
+// untilEnd closes the cluster when the test ends.
+func untilEnd(tb testing.TB, cluster *Cluster, err error) *Cluster {
+	tb.Helper()
 	if err != nil {
 		tb.Fatalf("start private Postgres: %v", err)
 	}

@@ -34,8 +34,8 @@ var processes struct {
 	running map[*process]struct{}
 }
 
-// startProcess starts a server that writes its output to server.log in dir.
-func startProcess(dir string, quit syscall.Signal, program string, args ...string) (*process, error) {
+// startProcess starts a server that writes its output to server.log in dir; env is added to our environment.
+func startProcess(dir string, quit syscall.Signal, env []string, program string, args ...string) (*process, error) {
 	owner, err := serverUser()
 	if err != nil {
 		return nil, err
@@ -48,6 +48,7 @@ func startProcess(dir string, quit syscall.Signal, program string, args ...strin
 	defer func() { _ = output.Close() }() // the server has its own descriptor
 	p.cmd = exec.CommandContext(context.Background(), program, args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, output, output
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.SysProcAttr = processAttributes(owner, quit)
 	if err = p.spawn(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)

@@ -44,7 +44,7 @@ func startRedis(program string, port int, target string) error {
 	if err != nil {
 		return err
 	}
-	server, err := startProcess(dir, syscall.SIGKILL, program, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+	server, err := startProcess(dir, syscall.SIGKILL, nil, program, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
 		"--dir", dir, "--save", "", "--appendonly", "no")
 	if err != nil {
 		return err

@@ -130,7 +130,7 @@ func (r *RedisServer) start() error {
 	if err := os.Remove(log); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	server, err := startProcess(r.dir, syscall.SIGKILL, r.program, append([]string{filepath.Join(r.dir, "redis.conf")}, r.args...)...)
+	server, err := startProcess(r.dir, syscall.SIGKILL, nil, r.program, append([]string{filepath.Join(r.dir, "redis.conf")}, r.args...)...)
 	if err != nil {
 		return err
 	}

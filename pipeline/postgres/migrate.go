@@ -16,7 +16,7 @@ import (
 )
 
 // schemaVersion is the number of the last file in migrations.
-const schemaVersion = 7
+const schemaVersion = 10
 
 const versionTable = "core.tb_observer_schema_version"
 

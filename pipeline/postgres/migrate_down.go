@@ -27,7 +27,7 @@ declare
 begin
     for t in
         select g.tgname, g.tgrelid::regclass as rel from pg_trigger g join pg_proc p on p.oid = g.tgfoid
-         where p.pronamespace = to_regnamespace('core') and p.proname in ('fn_entity_change_log_capture', 'fn_observer_capture_converted', 'fn_observer_convert', 'fn_observer_wake')
+         where p.pronamespace = to_regnamespace('core') and p.proname in ('fn_entity_change_log_capture', 'fn_observer_capture_converted', 'fn_observer_convert', 'fn_observer_wake', 'fn_observer_wake_at_commit')
            and not g.tgisinternal and g.tgparentid = 0
     loop
         execute format('drop trigger %I on %s', t.tgname, t.rel);
@@ -40,6 +40,7 @@ begin
     drop function if exists core.fn_observer_capture_converted();
     drop function if exists core.fn_observer_convert();
     drop function if exists core.fn_observer_wake();
+    drop function if exists core.fn_observer_wake_at_commit();
     drop function if exists core.fn_observer_ensure_wake(text, boolean);
     drop function if exists core.fn_observer_wake_key(text);
     drop function if exists core.fn_observer_columns(jsonb, text, text[]);

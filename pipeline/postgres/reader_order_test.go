@@ -213,7 +213,7 @@ func soak(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("OBSERVER_SOAK")
 	if text == "" {
-		return 5 * time.Second
+		return 3 * time.Second
 	}
 	d, err := time.ParseDuration(text)
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 
 const (
 	backoffFirst = 5 * time.Millisecond
+	backoffCrowd = time.Millisecond // a commit that is under way beside the one that notified ends soon
 	backoffLast  = time.Second
 	// pace is the pause between reads under load, from a thousand rows a second on. Reading each 2 ms cost an application
 	// that shared two processors with observer a twentieth of its commits.
@@ -21,6 +22,8 @@ const (
 	busySpan = 100 * time.Millisecond
 	// An awake reader that finds no more than calmRows in a whole span sleeps: then a commit wakes it sooner than its next look.
 	calmRows = 80
+	// silentKey, with the key of the channel, is the lock of silent transactions, see core.fn_observer_wake_at_commit.
+	silentKey = 3
 )
 
 // sleeper decides when to read again.
@@ -47,7 +50,7 @@ func (s *session) newSleeper(ctx context.Context) (sleeper, error) {
 	if prepared && !cfg.WakeForced {
 		return &poller{interval: interval}, nil
 	}
-	w := &waker{interval: interval, key: key, notes: newSignal()}
+	w := &waker{interval: interval, key: key, read: s.read, notes: newSignal(), crowds: newSignal(), crowd: true}
 	if w.gate, err = s.dial(ctx); err != nil {
 		return nil, err
 	}
@@ -81,11 +84,18 @@ func (p *poller) close(context.Context)     {}
 // trigger tries that lock, shared, for its transaction, and notifies when it cannot have it. So a transaction either
 // notifies, or it had the lock before the sleeper: then the sleeper is granted the lock after that transaction
 // ended, and reads once more. While it is queued it also reads from time to time, for those that had the lock already.
+//
+// Few of the transactions that cannot have it notify, since commits that notify follow each other. The others are silent: one that
+// notifies for them says that there is a crowd, and they hold a lock of their own. A reader that was told reads from time to time until
+// nobody holds that lock, and once more.
 type waker struct {
 	listen, gate *pgx.Conn
+	read         *pgx.Conn // of the goroutine that calls wait
 	key          int64
 	interval     time.Duration
 	notes        signal // a notification came
+	crowds       signal // one came that tells of a crowd
+	crowd        bool   // silent transactions may have ended since the last read
 	turn         *turn  // in the lock, or in its queue; nil while awake
 	backoff      time.Duration
 	spanStart    time.Time
@@ -96,10 +106,15 @@ type waker struct {
 // run collects notifications.
 func (w *waker) run(ctx context.Context) error {
 	for {
-		if _, err := w.listen.WaitForNotification(ctx); err != nil {
+		n, err := w.listen.WaitForNotification(ctx)
+		if err != nil {
 			return fmt.Errorf("wait for notification: %w", err)
 		}
-		w.notes.set()
+		if n.Payload == "" {
+			w.notes.set()
+		} else {
+			w.crowds.set()
+		}
 	}
 }
 
@@ -129,10 +144,14 @@ func (w *waker) awake(ctx context.Context, found int) error {
 }
 
 func (w *waker) asleep(ctx context.Context, found int) error {
+	if again, err := w.dispersed(ctx); err != nil || again {
+		return err
+	}
 	granted, d := w.turn.granted, w.interval
 	if w.turn.held {
 		granted = nil
-	} else {
+	}
+	if !w.turn.held || w.crowd {
 		if found > 0 {
 			w.backoff = backoffFirst
 		}
@@ -145,6 +164,8 @@ func (w *waker) asleep(ctx context.Context, found int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-w.notes:
+	case <-w.crowds:
+		w.crowd, w.backoff = true, backoffCrowd
 	case <-granted:
 		w.turn.held = true // read once more after the grant
 	case <-w.turn.ended:
@@ -154,6 +175,19 @@ func (w *waker) asleep(ctx context.Context, found int) error {
 	case <-timer.C:
 	}
 	return nil
+}
+
+// dispersed reports whether no silent transaction is left of a crowd: then one more read finds what they left.
+func (w *waker) dispersed(ctx context.Context) (bool, error) {
+	if !w.crowd {
+		return false, nil
+	}
+	var alone bool
+	if err := w.read.QueryRow(ctx, `select pg_try_advisory_xact_lock($1)`, w.key^silentKey).Scan(&alone); err != nil {
+		return false, fmt.Errorf("look for silent transactions: %w", err)
+	}
+	w.crowd = !alone
+	return alone, nil
 }
 
 // busy reports whether rows come faster than waking for each is worth.

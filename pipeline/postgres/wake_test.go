@@ -2,63 +2,159 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-func TestTwoSleepersMissNoWake(t *testing.T) {
+// TestSleepersMissNoWake lets transactions commit at the same moment, and waits until every reader has what they wrote before the
+// next ones: nothing but a notification, or the grant of a lock, lets a reader read. On a slow disk most of them leave it to another
+// one to notify.
+func TestSleepersMissNoWake(t *testing.T) {
 	t.Parallel()
-	// Nothing but a notification, or the grant of the lock, reads a row within the test.
-	h := newTestRig(t, func(c *Config) { c.PollIntervalSecs = 3600 })
-	var receivers []*receiver
-	for _, name := range []string{"one", "two"} {
-		h.cfg.ListenerName = name
-		r := h.reader(h.acquire())
-		r.none()
-		receivers = append(receivers, receive(r))
-	}
-	w := newWriters(h)
-	ctx, cancel := context.WithTimeout(t.Context(), soak(t))
-	defer cancel()
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() { w.trickle(ctx, h) })
-	}
-	all.Wait()
-	for i, c := range receivers {
-		w.settle(t, c)
-		c.mu.Lock()
-		slices.Sort(c.late)
-		n := len(c.late)
-		t.Logf("reader %d: %d changes, from insert to arrival p50 %s p99 %s max %s", i, n, c.late[n/2], c.late[n*99/100], c.late[n-1])
-		require.Less(t, c.late[n-1], 3*time.Second)
-		c.mu.Unlock()
-		c.stop()
+	for disk, fsync := range map[string]time.Duration{"instant disk": 0, "slow disk": 3 * time.Millisecond} {
+		for _, readers := range []int{1, 3, 8} {
+			t.Run(fmt.Sprintf("%s, %d readers", disk, readers), func(t *testing.T) {
+				t.Parallel()
+				url := testenv.Postgres(t)
+				if fsync > 0 {
+					url = testenv.SlowPostgresCluster(t, fsync).NewDatabase(t)
+				}
+				h := newRig(t, url, func(c *Config) { c.PollIntervalSecs = 3600 })
+				w := newWriters(h)
+				var receivers []*receiver
+				for i := range readers {
+					h.cfg.ListenerName = fmt.Sprint("reader_", i)
+					receivers = append(receivers, receive(h.reader(h.acquire())))
+				}
+				w.commitTogether(t, h, receivers)
+			})
+		}
 	}
 }
 
-// trickle commits single changes with pauses in which a reader falls asleep.
-func (w *writers) trickle(ctx context.Context, h *rig) {
-	for ctx.Err() == nil {
-		_ = sleep(ctx, time.Duration(rand.ExpFloat64()*float64(16*time.Millisecond)))
-		tx, err := h.pool.Begin(context.WithoutCancel(ctx))
-		if err != nil {
-			continue
+func (w *writers) commitTogether(t *testing.T, h *rig, receivers []*receiver) {
+	t.Helper()
+	var took []time.Duration
+	for begun, round := time.Now(), 0; round < 20 || time.Since(begun) < soak(t); round++ {
+		// Long enough, at times, for every reader to fall asleep.
+		require.NoError(t, sleep(t.Context(), time.Duration(rand.ExpFloat64()*float64(60*time.Millisecond))))
+		var all sync.WaitGroup
+		for i := range 1 + rand.IntN(8) {
+			all.Go(func() { w.commitOne(t, h, 10*round+i) })
 		}
-		name, err := w.revise(context.WithoutCancel(ctx), tx, rand.IntN(1000))
-		if err == nil && rand.IntN(10) == 0 {
-			_ = sleep(ctx, 10*time.Millisecond)
+		all.Wait()
+		committed := time.Now()
+		for _, c := range receivers {
+			w.settle(t, c)
 		}
-		if err == nil && tx.Commit(context.WithoutCancel(ctx)) == nil {
-			w.note(w.committed, []string{name})
-		}
+		took = append(took, time.Since(committed))
+	}
+	slices.Sort(took)
+	n := len(took)
+	t.Logf("%d rounds, %d changes, from the last commit to the last arrival p50 %s p99 %s max %s", n, len(w.committed), took[n/2], took[n*99/100], took[n-1])
+}
+
+// commitOne commits one change, or rolls it back.
+func (w *writers) commitOne(t *testing.T, h *rig, key int) {
+	tx, err := h.pool.Begin(t.Context())
+	if !assert.NoError(t, err) {
+		return
+	}
+	name, err := w.revise(t.Context(), tx, key)
+	assert.NoError(t, err)
+	assert.NoError(t, sleep(t.Context(), time.Duration(rand.IntN(4))*time.Millisecond))
+	if rand.IntN(10) == 0 {
+		assert.NoError(t, tx.Rollback(t.Context()))
+		return
+	}
+	if assert.NoError(t, tx.Commit(t.Context())) {
+		w.note(w.committed, []string{name})
+	}
+}
+
+// TestFewOfTheCommitsAtOneMomentNotify runs the trigger of each transaction before it commits.
+func TestFewOfTheCommitsAtOneMomentNotify(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	require.NoError(t, EnsureWake(t.Context(), h.pool, "ch", false))
+	ear, err := h.pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer ear.Release()
+	execSQL(t, ear.Conn(), `listen ch`)
+	execSQL(t, ear.Conn(), `select pg_advisory_lock(core.fn_observer_wake_key('ch'))`)
+	key := queryOne[int64](t, h.pool, `select core.fn_observer_wake_key('ch')`)
+	var committing []pgx.Tx
+	for range 6 {
+		tx, err := h.pool.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), `select core.emit_event('Order', '{}')`)
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), `set constraints all immediate`)
+		require.NoError(t, err)
+		committing = append(committing, tx)
+	}
+	silent := func() bool {
+		return !queryOne[bool](t, h.pool, `select pg_try_advisory_xact_lock($1)`, key^silentKey)
+	}
+	require.True(t, silent())
+	for i, payload := range []string{"", "crowd"} {
+		require.NoError(t, committing[i].Commit(t.Context()))
+		n, err := ear.Conn().WaitForNotification(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, payload, n.Payload)
+	}
+	for _, tx := range committing[2:] {
+		require.True(t, silent())
+		require.NoError(t, tx.Commit(t.Context()))
+	}
+	require.False(t, silent())
+	execSQL(t, h.pool, `notify ch, 'last'`)
+	n, err := ear.Conn().WaitForNotification(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "last", n.Payload, "the others did not notify")
+}
+
+func TestATransactionPlansItsWakeOnce(t *testing.T) {
+	t.Parallel()
+	h := newTestRig(t)
+	require.NoError(t, EnsureWake(t.Context(), h.pool, "ch", false))
+	channels := queryOne[int](t, h.pool, `select count(*) from pg_trigger where tgname like 'observer_wake%'`)
+	require.Greater(t, channels, 1)
+	h.exec(`create table item (id int primary key)`)
+	_, err := AddCapture(t.Context(), h.pool, CaptureSpec{Table: "item"})
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		statements string
+		calls      int // of the trigger of each channel
+	}{
+		"many rows":                        {`insert into item select generate_series(1, 100); update item set id = id + 1000`, 1},
+		"one statement with rows":          {`insert into core.tb_entity_change_log (object_type, modification_type) select 'x', 'CUSTOM' from generate_series(1, 100)`, 1},
+		"rows after a savepoint that went": {`savepoint a; insert into item values (1); rollback to a; insert into item values (2)`, 1},
+		"rows before a savepoint":          {`insert into item values (1); savepoint a; insert into item values (2); rollback to a`, 1},
+		"nothing but what was rolled back": {`savepoint a; insert into item values (1); rollback to a`, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := pgx.ConnectConfig(t.Context(), h.pool.Config().ConnConfig.Copy()) // a session counts across transactions
+			require.NoError(t, err)
+			defer hangUp(t.Context(), conn)
+			tx, err := conn.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = tx.Exec(t.Context(), `set local track_functions = 'pl'; `+test.statements+`; set constraints all immediate`)
+			require.NoError(t, err)
+			var calls int
+			require.NoError(t, tx.QueryRow(t.Context(), `select coalesce(sum(calls), 0) from pg_stat_xact_user_functions where funcname = 'fn_observer_wake_at_commit'`).Scan(&calls))
+			require.Equal(t, channels*test.calls, calls)
+		})
 	}
 }
 
