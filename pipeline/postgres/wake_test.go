@@ -124,40 +124,6 @@ func TestFewOfTheCommitsAtOneMomentNotify(t *testing.T) {
 	require.Equal(t, "last", n.Payload, "the others did not notify")
 }
 
-func TestATransactionPlansItsWakeOnce(t *testing.T) {
-	t.Parallel()
-	h := newTestRig(t)
-	require.NoError(t, EnsureWake(t.Context(), h.pool, "ch", false))
-	channels := queryOne[int](t, h.pool, `select count(*) from pg_trigger where tgname like 'observer_wake%'`)
-	require.Greater(t, channels, 1)
-	h.exec(`create table item (id int primary key)`)
-	_, err := AddCapture(t.Context(), h.pool, CaptureSpec{Table: "item"})
-	require.NoError(t, err)
-	for name, test := range map[string]struct {
-		statements string
-		calls      int // of the trigger of each channel
-	}{
-		"many rows":                        {`insert into item select generate_series(1, 100); update item set id = id + 1000`, 1},
-		"one statement with rows":          {`insert into core.tb_entity_change_log (object_type, modification_type) select 'x', 'CUSTOM' from generate_series(1, 100)`, 1},
-		"rows after a savepoint that went": {`savepoint a; insert into item values (1); rollback to a; insert into item values (2)`, 1},
-		"rows before a savepoint":          {`insert into item values (1); savepoint a; insert into item values (2); rollback to a`, 1},
-		"nothing but what was rolled back": {`savepoint a; insert into item values (1); rollback to a`, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := pgx.ConnectConfig(t.Context(), h.pool.Config().ConnConfig.Copy()) // a session counts across transactions
-			require.NoError(t, err)
-			defer hangUp(t.Context(), conn)
-			tx, err := conn.Begin(t.Context())
-			require.NoError(t, err)
-			_, err = tx.Exec(t.Context(), `set local track_functions = 'pl'; `+test.statements+`; set constraints all immediate`)
-			require.NoError(t, err)
-			var calls int
-			require.NoError(t, tx.QueryRow(t.Context(), `select coalesce(sum(calls), 0) from pg_stat_xact_user_functions where funcname = 'fn_observer_wake_at_commit'`).Scan(&calls))
-			require.Equal(t, channels*test.calls, calls)
-		})
-	}
-}
-
 func TestPreparedTransactionsWorkWhileTheReaderSleeps(t *testing.T) {
 	t.Parallel()
 	cluster := testenv.PostgresCluster(t, "max_prepared_transactions = 10", "fsync = off")

@@ -1,26 +1,25 @@
 -- +goose Up
 set local lock_timeout = '10s';
 
--- Wakes the readers that sleep, once in a transaction and when it commits: a deferred constraint trigger on the log calls it. Arguments:
--- channel, lock key, forced. A commit that notifies holds a lock of the whole cluster until the disk has it, so commits that all notify
--- follow each other at the speed of the disk. Hence only two at a time notify: one that has lock key # 1, and one that has key # 2, which says
--- "crowd". The others leave it to that one and are silent: they hold key # 3 until they have ended, so that a reader that was told of
--- a crowd knows how long to look again. They look at the second lock once more when they have the third: whoever has it now notifies
--- later than that. Who cannot have the third, because a reader looks at it, notifies as well. Should the one that they rely on fail in the
--- middle of its commit, as with a serialization failure, the next commit or the next poll wakes the readers.
+-- Wakes the readers that sleep. A deferred constraint trigger of the log calls it for each row when the transaction commits. (A trigger
+-- condition that only holds for the first row costs more than the calls that it saves.) Arguments: channel, lock key, forced.
+--
+-- A commit that notifies holds a lock of the whole cluster until it is on disk, so commits that notify follow each other at the speed of
+-- the disk. Hence only two transactions at a time notify: the holder of lock key # 1, and the holder of lock key # 2, which sends "crowd".
+-- The others are silent: they hold lock key # 3 until they have ended, and a reader that was told of a crowd reads again until nobody
+-- holds that lock. A transaction that has the third lock tries the second once more: whoever holds it now notifies after that, so the
+-- reader will find the third lock taken. If a reader is looking at the third lock, the transaction notifies as well. If the holder of the
+-- second lock fails in the middle of its commit (a serialization failure), the next commit or the next poll wakes the readers.
 --
 -- The lock of the sleeper comes first because with it nothing else is needed. NOTIFY would make PREPARE TRANSACTION fail, so where that
--- is in use readers poll, unless forced. It runs with the rights of its caller, and names are qualified, because setting search_path
--- would cost every captured row 3 microseconds.
+-- is in use readers poll, unless forced. The function runs with the rights of its caller, and names are qualified, because setting
+-- search_path would cost every captured row 3 microseconds.
 -- +goose StatementBegin
 create or replace function core.fn_observer_wake_at_commit() returns trigger
     language plpgsql
 as $$
 declare
-    key    constant pg_catalog.int8 := tg_argv[1];
-    first  constant pg_catalog.int8 := key operator(pg_catalog.#) 1;
-    second constant pg_catalog.int8 := key operator(pg_catalog.#) 2;
-    silent constant pg_catalog.int8 := key operator(pg_catalog.#) 3;
+    key constant pg_catalog.int8 := tg_argv[1];
 begin
     if pg_catalog.pg_try_advisory_xact_lock_shared(key) then
         return null;
@@ -28,13 +27,13 @@ begin
     if tg_argv[2] operator(pg_catalog.<>) 'true' and pg_catalog.current_setting('max_prepared_transactions') operator(pg_catalog.<>) '0' then
         return null;
     end if;
-    if pg_catalog.pg_try_advisory_xact_lock(first) then
+    if pg_catalog.pg_try_advisory_xact_lock(key operator(pg_catalog.#) 1) then
         perform pg_catalog.pg_notify(tg_argv[0], '');
         return null;
     end if;
-    if not pg_catalog.pg_try_advisory_xact_lock(second) then
-        if pg_catalog.pg_try_advisory_xact_lock_shared(silent) then
-            if not pg_catalog.pg_try_advisory_xact_lock(second) then
+    if not pg_catalog.pg_try_advisory_xact_lock(key operator(pg_catalog.#) 2) then
+        if pg_catalog.pg_try_advisory_xact_lock_shared(key operator(pg_catalog.#) 3) then
+            if not pg_catalog.pg_try_advisory_xact_lock(key operator(pg_catalog.#) 2) then
                 return null;
             end if;
         end if;
@@ -48,9 +47,6 @@ $$;
 -- Makes sure that the log has the wake-up trigger of a channel, in place of one that notified in each statement
 -- (core.fn_observer_wake). It runs with its owner's rights, so that the worker's role needs none on the table. While it waits for a
 -- lock, every writer to the log waits behind it: it gives up soon, and the caller tries again later.
---
--- The condition of the trigger is true for the first row of a transaction, and again after the savepoint of that row was rolled back: a
--- setting, which lasts as long as the deferred call, remembers that one is planned.
 -- +goose StatementBegin
 create or replace function core.fn_observer_ensure_wake(channel text, forced boolean) returns void
     language plpgsql security definer
@@ -60,7 +56,6 @@ as $$
 declare
     wanted  text := 'observer_wake_' || channel;
     key     constant bigint := core.fn_observer_wake_key(channel);
-    planned constant text := 'fraiseql.wake_' || to_hex(key);
     present bytea;
 begin
     if channel = '' or octet_length(channel) > 63 then
@@ -75,9 +70,8 @@ begin
     end if;
     perform pg_advisory_xact_lock(core.fn_observer_wake_key('ensure ' || channel));
     execute format('drop trigger if exists %I on core.tb_entity_change_log', wanted);
-    execute format($sql$create constraint trigger %I after insert on core.tb_entity_change_log deferrable initially deferred for each row
-        when (coalesce(current_setting(%L, true), '') = '' and set_config(%2$L, 'planned', true) is not null)
-        execute function core.fn_observer_wake_at_commit(%3$L, %4$L, %5$L)$sql$, wanted, planned, channel, key, forced::text);
+    execute format('create constraint trigger %I after insert on core.tb_entity_change_log deferrable initially deferred for each row '
+        'execute function core.fn_observer_wake_at_commit(%L, %L, %L)', wanted, channel, key, forced::text);
 end
 $$;
 -- +goose StatementEnd
