@@ -48,7 +48,7 @@ func checkpointRows(checkpoints []postgres.Checkpoint) [][]string {
 	for _, c := range checkpoints {
 		backlog, state := strconv.FormatInt(c.Backlog, 10), "ok"
 		if c.Foreign {
-			backlog, state = "?", "of another cluster: run observer checkpoint set "+c.Name+" --to now|beginning|TIMESTAMP"
+			backlog, state = "?", "of "+c.Origin+": run "+c.Repair()
 		}
 		rows = append(rows, []string{c.Name, backlog, strconv.Itoa(c.Pending), c.UpdatedAt.UTC().Format(time.RFC3339), state})
 	}

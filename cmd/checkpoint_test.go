@@ -61,7 +61,7 @@ func TestACheckpointOfAnotherClusterNamesItsRepair(t *testing.T) {
 	cfg, db := database(t)
 	succeeds(t, "checkpoint", "set", "observer", "--to", "now", "--config", cfg)
 	run(t, db, `update tb_observer_checkpoint set system_identifier = '1'`)
-	require.Contains(t, succeeds(t, "checkpoint", "list", "--config", cfg), "of another cluster: run observer checkpoint set observer --to now|beginning|TIMESTAMP")
+	require.Contains(t, succeeds(t, "checkpoint", "list", "--config", cfg), "of another database cluster: run observer checkpoint set observer --to now|beginning|TIMESTAMP")
 	succeeds(t, "checkpoint", "set", "observer", "--to", "now", "--config", cfg)
-	require.NotContains(t, succeeds(t, "checkpoint", "list", "--config", cfg), "another cluster")
+	require.NotContains(t, succeeds(t, "checkpoint", "list", "--config", cfg), "another database cluster")
 }

@@ -142,6 +142,9 @@ func checkSchema(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) C
 
 func checkPosition(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config) Check {
 	check := Check{Name: "checkpoint", Detail: "none yet; a first start reads from " + cfg.StartFrom}
+	if check.Err = postgres.CheckIdentity(ctx, pool, cfg.ListenerName); check.Err != nil {
+		return check
+	}
 	list, err := postgres.ListCheckpoints(ctx, pool)
 	if err != nil {
 		check.Err = err
@@ -151,9 +154,6 @@ func checkPosition(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config)
 			continue
 		}
 		check.Detail = fmt.Sprintf("%s: %d events pending, %d unread", c.Name, c.Pending, c.Backlog)
-		if c.Foreign {
-			check.Err = fmt.Errorf("%w: run: observer checkpoint set %s --to now (or beginning)", postgres.ErrWrongCluster, c.Name)
-		}
 	}
 	return check
 }

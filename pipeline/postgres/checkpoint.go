@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,8 +18,10 @@ var errMoved = errors.New("the checkpoint was moved")
 // checkpoint is a stored position with what was in flight.
 type checkpoint struct {
 	image
-	epoch  int64
-	system string
+	epoch   int64
+	in      identity // where it was stored
+	foreign bool     // that is another database than
+	here    identity // the connected one
 }
 
 type queryer interface {
@@ -29,22 +32,12 @@ type execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// checkServer refuses a server that the log must not be read from, and returns the cluster's identifier.
-func checkServer(ctx context.Context, db queryer) (system string, err error) {
-	var replica bool
-	err = db.QueryRow(ctx, `select pg_is_in_recovery(), system_identifier::text from pg_control_system()`).Scan(&replica, &system)
-	if err == nil && replica {
-		err = errors.New("the server is a replica, where commits appear late and out of order: connect to the primary")
-	}
-	return system, err
-}
-
 func loadCheckpoint(ctx context.Context, db queryer, name string) (checkpoint, error) {
 	var c checkpoint
 	var to *string
-	err := db.QueryRow(ctx, `select snapshot_from::text, snapshot_to::text, read_up_to, pending, starts, done, alone, epoch, system_identifier
-		from public.tb_observer_checkpoint where transport_name = $1`, name).
-		Scan(&c.from, &to, &c.upTo, &c.pending, &c.starts, &c.done, &c.alone, &c.epoch, &c.system)
+	err := db.QueryRow(ctx, `select c.snapshot_from::text, c.snapshot_to::text, c.read_up_to, c.pending, c.starts, c.done, c.alone, c.epoch,
+		not `+ours+`, `+storedColumns+`, `+hereColumns+` from public.tb_observer_checkpoint c, `+here+` where c.transport_name = $1`, name).
+		Scan(slices.Concat([]any{&c.from, &to, &c.upTo, &c.pending, &c.starts, &c.done, &c.alone, &c.epoch, &c.foreign}, c.in.targets(), c.here.targets())...)
 	if to != nil {
 		c.to = snapshot(*to)
 	}
@@ -70,8 +63,8 @@ func createCheckpoint(ctx context.Context, db execer, name, from string) error {
 			coalesce((select min(pk_entity_change_log) - 1 from core.tb_entity_change_log where created_at >= $2::timestamptz), 9223372036854775807)`
 		args = append(args, at)
 	}
-	_, err := db.Exec(ctx, `insert into public.tb_observer_checkpoint (transport_name, snapshot_from, snapshot_to, read_up_to, epoch, system_identifier)
-		select $1, `+start+`, (extract(epoch from clock_timestamp()) * 1000000)::bigint, (select system_identifier::text from pg_control_system())
+	_, err := db.Exec(ctx, `insert into public.tb_observer_checkpoint (transport_name, snapshot_from, snapshot_to, read_up_to, epoch, system_identifier, database_oid, timeline)
+		select $1, `+start+`, (extract(epoch from clock_timestamp()) * 1000000)::bigint, h.system, h.database, h.timeline from `+here+`
 		on conflict (transport_name) do nothing`, args...)
 	if err != nil {
 		return fmt.Errorf("create checkpoint: %w", err)
@@ -79,11 +72,12 @@ func createCheckpoint(ctx context.Context, db execer, name, from string) error {
 	return nil
 }
 
-// fence starts every statement that writes for a listener: lease has a row while lease $1 has generation $2, or when there
-// is no fence ($2 = 0). The lock makes a takeover wait until the statement has committed, but no renewal, which leaves the
+// fence starts every statement that writes for a listener: lease has a row while lease $1 has generation $2 and checkpoint
+// $1 is not that of another database, of which the lease is a copy as well, or when there is no fence ($2 = 0). The lock makes a takeover wait until the statement has committed, but no renewal, which leaves the
 // generation alone; the commit is durable whatever the session's default.
 const fence = `with held as materialized (
-    select set_config('synchronous_commit', 'on', true) from core.tb_observer_lease where name = $1 and generation = $2 for key share
+    select set_config('synchronous_commit', 'on', true) from core.tb_observer_lease where name = $1 and generation = $2
+       and not exists (select from public.tb_observer_checkpoint c, ` + here + ` where c.transport_name = $1 and not ` + ours + `) for key share
 ), lease as materialized (
     select * from held union all select set_config('synchronous_commit', 'on', true) where $2 = 0::bigint
 )
@@ -133,7 +127,10 @@ func (r *Reader) refused(ctx context.Context, db execer) error {
 // load returns the stored checkpoint, and creates the one that is missing: from start_from when there never was one, else
 // from the beginning, since deleting the row asks for the whole log again.
 func (s *session) load(ctx context.Context) (checkpoint, error) {
-	system, err := checkServer(ctx, s.read)
+	now, err := primary(ctx, s.read)
+	if err == nil {
+		err = s.r.lease.pin.accept(now)
+	}
 	if err != nil {
 		return checkpoint{}, err
 	}
@@ -152,10 +149,13 @@ func (s *session) load(ctx context.Context) (checkpoint, error) {
 	switch {
 	case err != nil:
 		return checkpoint{}, fmt.Errorf("load checkpoint: %w", err)
-	case c.system != system:
-		return checkpoint{}, fmt.Errorf("%w: run: observer checkpoint set %s --to now|beginning", ErrWrongCluster, name)
+	case c.foreign:
+		return checkpoint{}, &foreignError{checkpoint: name, of: name, stored: c.in, here: c.here}
 	case len(c.starts) != len(c.pending):
 		return checkpoint{}, fmt.Errorf("load checkpoint: pending and starts differ in length: run: observer checkpoint set %s --to TIMESTAMP", name)
 	}
-	return c, nil
+	if c.in != c.here {
+		err = stamp(ctx, s.read, name)
+	}
+	return c, errors.Join(err, s.r.lease.pin.accept(c.here)) // behind a proxy it may have been asked of another server
 }

@@ -79,12 +79,12 @@ func (c *Confirmed) Mark(ctx context.Context) (m StreamMark, found bool, err err
 }
 
 const confirm = fence + `insert into public.tb_observer_checkpoint as c
-	(transport_name, snapshot_from, snapshot_to, read_up_to, pending, starts, system_identifier, stream_created, stream_sequence)
-	select $3, $4::pg_snapshot, $5::pg_snapshot, $6, $7::bigint[], array_fill(0, array[cardinality($7::bigint[])]), s.system_identifier::text, $8, $9
-	  from lease, pg_control_system() s
+	(transport_name, snapshot_from, snapshot_to, read_up_to, pending, starts, system_identifier, database_oid, timeline, stream_created, stream_sequence)
+	select $3, $4::pg_snapshot, $5::pg_snapshot, $6, $7::bigint[], array_fill(0, array[cardinality($7::bigint[])]), h.system, h.database, h.timeline, $8, $9
+	  from lease, ` + here + `
 	on conflict (transport_name) do update set
 		snapshot_from = excluded.snapshot_from, snapshot_to = excluded.snapshot_to, read_up_to = excluded.read_up_to, pending = excluded.pending,
-		starts = excluded.starts, system_identifier = excluded.system_identifier, stream_created = excluded.stream_created,
+		starts = excluded.starts, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid, timeline = excluded.timeline, stream_created = excluded.stream_created,
 		stream_sequence = excluded.stream_sequence, updated_at = clock_timestamp()`
 
 // Confirm moves the confirmed position to p.

@@ -71,6 +71,7 @@ func poolConfig(cfg Config) (*pgxpool.Config, error) {
 		cc.ConnectTimeout = connectTimeout
 	}
 	cc.DialFunc = (&net.Dialer{Timeout: cc.ConnectTimeout, KeepAlive: keepAlive}).DialContext
+	cc.ValidateConnect = new(pin).validate(cc.ValidateConnect)
 	setDefault(cc.RuntimeParams, "application_name", "observer "+cfg.ListenerName)
 	if cfg.Wake == "poll" {
 		// A transaction-pooling proxy knows neither our prepared statements nor other startup parameters.

@@ -19,10 +19,31 @@ const (
 // RetryAll parks the selected dead letters that can be delivered again and are not yet, oldest first: in the order in which
 // they failed first, which is per entity and action the order of the changes. Each thousand is parked in a transaction of its own; told, if
 // it is not nil, is called after each with the number so far. Limit bounds how many. What it returns counts also when
-// there is an error.
+// there is an error. In a copy of the database of one of their listeners it is refused with [ErrWrongCluster].
 func (l *DeadLetters) RetryAll(ctx context.Context, f deadletter.Filter, told func(int)) (parked int, err error) {
+	if err := l.checkReplays(ctx, f); err != nil {
+		return 0, wrap("retry dead letters", err)
+	}
 	parked, err = l.each(ctx, f, isReady, replay, told)
 	return parked, wrap("retry dead letters", err)
+}
+
+// checkReplays refuses replays of a listener of which this database is a copy.
+func (l *DeadLetters) checkReplays(ctx context.Context, f deadletter.Filter) error {
+	rows, err := l.DB.Query(ctx, `select distinct d.listener`+deadLetterFilter+` and `+isReady+` order by 1`, l.selected(f)...)
+	if err != nil {
+		return err
+	}
+	listeners, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, listener := range listeners {
+		if _, err := recognise(ctx, l.DB, listener); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveAll deletes the selected dead letters that are not being delivered again, oldest first, as RetryAll parks them.

@@ -36,13 +36,14 @@ const replay = `with picked as materialized (
 	 where d.listener = p.listener and d.event_id = p.event_id and d.observer = p.observer and d.action = p.action`
 
 // Retry parks a dead letter under the next generation, due now, for the process that leads its listener. The dead letter
-// goes when the delivery has succeeded. It reports false when a replay is parked already: then it changes nothing.
+// goes when the delivery has succeeded. It reports false when a replay is parked already: then it changes nothing. In a copy of
+// the database of that listener it is refused with [ErrWrongCluster].
 func (l *DeadLetters) Retry(ctx context.Context, id int64) (parked bool, err error) {
 	err = pgx.BeginFunc(ctx, l.DB, func(tx pgx.Tx) error {
 		var event bool
-		var cause, class string
-		err := tx.QueryRow(ctx, `select event is not null, error, error_class from core.tb_observer_dead_letter
-			where pk_observer_dead_letter = $1 and ($2 = '' or listener = $2) for update`, id, l.Listener).Scan(&event, &cause, &class)
+		var cause, class, listener string
+		err := tx.QueryRow(ctx, `select event is not null, error, error_class, listener from core.tb_observer_dead_letter
+			where pk_observer_dead_letter = $1 and ($2 = '' or listener = $2) for update`, id, l.Listener).Scan(&event, &cause, &class, &listener)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("dead letter %d: %w; see: observer dlq list", id, deadletter.ErrNotFound)
 		}
@@ -50,6 +51,9 @@ func (l *DeadLetters) Retry(ctx context.Context, id int64) (parked bool, err err
 			return err
 		}
 		if err := deadletter.Replayable(id, event, cause, class); err != nil {
+			return err
+		}
+		if _, err := recognise(ctx, tx, listener); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, replay, []int64{id})

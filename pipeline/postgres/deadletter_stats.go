@@ -29,8 +29,11 @@ func (l *DeadLetters) Waiting(ctx context.Context) (n int, oldest time.Duration,
 	return n, max(time.Duration(micros)*time.Microsecond, 0), wrap("count dead letters", err)
 }
 
-// PlanRetry counts what RetryAll would park now.
+// PlanRetry counts what RetryAll would park now, and is refused where that is.
 func (l *DeadLetters) PlanRetry(ctx context.Context, f deadletter.Filter) ([]deadletter.Group, error) {
+	if err := l.checkReplays(ctx, f); err != nil {
+		return nil, wrap("retry dead letters", err)
+	}
 	return l.plan(ctx, f, isReady)
 }
 

@@ -13,8 +13,9 @@ import (
 var (
 	// ErrDeposed says that a write was refused because another process leads this listener now.
 	ErrDeposed = errors.New("another process took over")
-	// ErrWrongCluster says that a stored position belongs to another database cluster: transaction ids mean nothing
-	// here. It comes after a dump and restore, and when a URL points at the wrong server.
+	// ErrWrongCluster says that a stored position belongs to another database, and with it what is parked: in another
+	// cluster its transaction ids mean nothing, and a copy must not send what the original sends. It comes after a dump and
+	// restore, in a copy, and when a URL points at the wrong server.
 	ErrWrongCluster = errors.New("the checkpoint belongs to another database cluster")
 	// ErrSchema says that our tables are missing or older than this program.
 	ErrSchema = errors.New("database objects are missing or outdated")
@@ -82,6 +83,9 @@ func Diagnose(err error) error {
 	var done *diagnosedError
 	if err == nil || errors.As(err, &done) {
 		return err
+	}
+	if foreign, ok := errors.AsType[*foreignError](err); ok {
+		return &diagnosedError{err, foreign.advice()}
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if _, starting := errors.AsType[*pgconn.ConnectError](err); starting && badSetting(pg) {

@@ -44,6 +44,7 @@ type Lease struct {
 	generation int64
 	unclean    bool
 	first      bool
+	pin        pin // the database that it was taken in
 
 	trust    *lease.Trust
 	lost     chan struct{}
@@ -55,7 +56,8 @@ type Lease struct {
 }
 
 // Acquire waits as a hot standby until the lease is free, released or expired, and takes it under a new generation. It
-// ends the sessions of an owner that did not release. It returns early when ctx ends or when a person must act.
+// ends the sessions of an owner that did not release. It returns early when ctx ends or when a person must act, such as in a
+// copy of the database ([ErrWrongCluster]), which has a copy of the lease.
 func Acquire(ctx context.Context, cfg LeaseConfig) (*Lease, error) {
 	trouble := outage.New(cfg.Log, "cannot acquire lease", "lease can be asked for again", slog.String("lease", cfg.Name))
 	l := &Lease{cfg: cfg, owner: newOwner(cfg.Name), trust: lease.NewTrust(), lost: make(chan struct{}), stopped: make(chan struct{})}
@@ -98,6 +100,9 @@ func (l *Lease) try(ctx context.Context) (time.Duration, error) {
 	if err := l.call(ctx); err != nil {
 		return 0, err
 	}
+	if _, err := recognise(ctx, l.conn, l.cfg.Name); err != nil {
+		return 0, err
+	}
 	row, err := readLease(ctx, l.conn, l.cfg.Name, "")
 	if err == nil && row.taken() {
 		return row.wait(), nil
@@ -133,6 +138,13 @@ func (l *Lease) take(ctx context.Context) (wait time.Duration, previous *string,
 	row, err := readLease(ctx, tx, l.cfg.Name, "for update")
 	if err != nil || row.taken() {
 		return row.wait(), nil, err
+	}
+	now, err := admit(ctx, tx, l.cfg.Name)
+	if err == nil {
+		err = l.pin.accept(now)
+	}
+	if err != nil {
+		return 0, nil, err
 	}
 	if l.first && l.cfg.StartFrom != "" {
 		if err := createCheckpoint(ctx, tx, l.cfg.Name, l.cfg.StartFrom); err != nil {
@@ -172,10 +184,10 @@ func (l *Lease) keep(ctx context.Context) {
 			continue
 		}
 		err := l.renew(ctx)
-		if errors.Is(err, ErrDeposed) {
+		if errors.Is(err, ErrDeposed) || errors.Is(err, ErrWrongCluster) {
 			l.trust.End()
 			close(l.lost)
-			l.cfg.Log.Error("deposed: another process leads now", slog.String("lease", l.cfg.Name))
+			l.cfg.Log.Error("lease lost", slog.String("lease", l.cfg.Name), slog.Any("error", Diagnose(err)))
 			return
 		}
 		pause = leaseRenew
@@ -190,7 +202,12 @@ func (l *Lease) keep(ctx context.Context) {
 	}
 }
 
-// renew succeeds as long as nobody took over, even when the lease has expired.
+const renewSQL = `update core.tb_observer_lease set expires_at = clock_timestamp() + make_interval(secs => $4)
+	where name = $1 and owner = $2 and generation = $3
+	  and not exists (select from public.tb_observer_checkpoint c, ` + here + ` where c.transport_name = $1 and not ` + ours + `)`
+
+// renew succeeds as long as nobody took over, even when the lease has expired. In a copy of the database it does not: behind
+// a proxy one may answer at any time.
 func (l *Lease) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseRenew)
 	defer cancel()
@@ -198,12 +215,14 @@ func (l *Lease) renew(ctx context.Context) error {
 		return err
 	}
 	sent := time.Now()
-	tag, err := l.conn.Exec(ctx, `update core.tb_observer_lease set expires_at = clock_timestamp() + make_interval(secs => $4)
-		where name = $1 and owner = $2 and generation = $3`, l.cfg.Name, l.owner, l.generation, leaseTTL.Seconds())
+	tag, err := l.conn.Exec(ctx, renewSQL, l.cfg.Name, l.owner, l.generation, leaseTTL.Seconds())
 	if err != nil {
 		return err
 	}
 	if tag.RowsAffected() == 0 {
+		if _, err := recognise(ctx, l.conn, l.cfg.Name); errors.Is(err, ErrWrongCluster) {
+			return err
+		}
 		return ErrDeposed
 	}
 	l.trust.Renewed(sent)
@@ -213,7 +232,7 @@ func (l *Lease) renew(ctx context.Context) error {
 // Held reports whether this process may start actions: it renewed within the last three seconds. It is cheap.
 func (l *Lease) Held() bool { return l.trust.Held() }
 
-// Lost is closed when another process took over.
+// Lost is closed when another process took over, or when the server turned out to have another database.
 func (l *Lease) Lost() <-chan struct{} { return l.lost }
 
 // Generation counts the leaders of this name. Writes that carry an older one are refused.

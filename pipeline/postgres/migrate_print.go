@@ -5,6 +5,8 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+
+	"github.com/pressly/goose/v3"
 )
 
 // PrintMigrations writes everything that [Migrate] does as SQL for psql, so that a DBA can read and run it. It records
@@ -17,19 +19,23 @@ func PrintMigrations(w io.Writer) error {
 	if _, err := fmt.Fprintf(w, "-- Objects of observer, schema version %d. Run with: psql -v ON_ERROR_STOP=1 -f FILE\nbegin;\n%scommit;\n", schemaVersion, foundation); err != nil {
 		return err
 	}
-	for i, name := range names {
+	for _, name := range names {
 		text, err := fs.ReadFile(embedded, name)
 		if err != nil {
 			return err
 		}
-		if _, err := io.WriteString(w, plainSQL(name, string(text), i+1)); err != nil {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, plainSQL(name, string(text), version)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func plainSQL(name, text string, version int) string {
+func plainSQL(name, text string, version int64) string {
 	begin, commit := "begin;\n", "commit;\n"
 	var body strings.Builder
 	for line := range strings.Lines(text) {

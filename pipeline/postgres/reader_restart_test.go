@@ -182,6 +182,7 @@ func TestWrongClusterIsFatal(t *testing.T) {
 	t.Parallel()
 	h := newTestRig(t)
 	lease := h.acquire()
+	lease.suspend.Store(true) // a renewal would find it as well
 	h.exec(`update public.tb_observer_checkpoint set system_identifier = '123'`)
 	r := h.reader(lease)
 	_, err := r.Fetch(t.Context(), 1)

@@ -74,8 +74,8 @@ func keepers(ctx context.Context, db DB, before time.Time) ([]string, error) {
 	rows, err := db.Query(ctx, `
 		select c.transport_name
 		  from (select tx_id, created_at from core.tb_entity_change_log order by pk_entity_change_log limit 1) first,
-		       public.tb_observer_checkpoint c, pg_control_system() s
-		 where first.created_at < $1 and (c.system_identifier <> s.system_identifier::text or not pg_visible_in_snapshot(first.tx_id, c.snapshot_from))
+		       public.tb_observer_checkpoint c, `+here+`
+		 where first.created_at < $1 and (not `+ours+` or not pg_visible_in_snapshot(first.tx_id, c.snapshot_from))
 		 order by 1`, before)
 	if err != nil {
 		return nil, wrap("find checkpoints that keep old rows", err)
@@ -85,13 +85,12 @@ func keepers(ctx context.Context, db DB, before time.Time) ([]string, error) {
 }
 
 // deleteBatch looks at the next $3 rows after $1 and deletes those that were made before $2, that every checkpoint
-// has read and none has pending. Without a checkpoint of this cluster nothing is deleted: nobody has read anything.
+// has read and none has pending. Without a checkpoint, or with one of another database, nothing is deleted: who knows what was read.
 const deleteBatch = `with page as (
 		select pk_entity_change_log as pk, created_at, tx_id from core.tb_entity_change_log
 		 where pk_entity_change_log > $1 order by pk_entity_change_log limit $3),
 	reader as materialized (
-		select c.snapshot_from, c.pending, c.system_identifier = s.system_identifier::text as ours
-		  from public.tb_observer_checkpoint c, pg_control_system() s),
+		select c.snapshot_from, c.pending, ` + ours + ` as ours from public.tb_observer_checkpoint c, ` + here + `),
 	gone as (
 		delete from core.tb_entity_change_log l using page p
 		 where l.pk_entity_change_log = p.pk and p.created_at < $2 and exists (select from reader)

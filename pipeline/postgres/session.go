@@ -229,20 +229,42 @@ func (s *session) step(ctx context.Context) (int, error) {
 	return s.page(ctx, at)
 }
 
-func (s *session) query(ctx context.Context, db interface {
+// reads is what queries go through: the connection that reads, or a transaction on it.
+type reads interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}, sql string, args ...any,
-) (page, error) {
-	if !s.r.proxied() { // there everything comes as text, and formats cannot be asked for
-		args = append([]any{asText}, args...)
-	}
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+func (s *session) query(ctx context.Context, db reads, sql string, args ...any) (p page, err error) {
 	ctx, answered := s.r.asking(ctx, &s.r.health.reading)
 	defer answered()
-	rows, err := db.Query(ctx, sql, args...)
+	if s.r.proxied() { // there everything comes as text, and formats cannot be asked for
+		err = s.guarded(ctx, db, func(rows pgx.Rows) error {
+			p, err = s.decoder.read(rows, s.limit)
+			return err
+		}, sql, args...)
+		return p, err
+	}
+	rows, err := db.Query(ctx, sql, append([]any{asText}, args...)...)
 	if err != nil {
 		return page{}, err
 	}
 	return s.decoder.read(rows, s.limit)
+}
+
+// guarded is for queries behind a proxy, where the next transaction may find itself on another server. A batch is one
+// transaction, and tells first in which database.
+func (s *session) guarded(ctx context.Context, db reads, read func(pgx.Rows) error, sql string, args ...any) error {
+	var b pgx.Batch
+	b.Queue(`select ` + hereColumns + ` from ` + here).QueryRow(func(row pgx.Row) error {
+		var now identity
+		if err := row.Scan(now.targets()...); err != nil {
+			return err
+		}
+		return s.r.lease.pin.accept(now)
+	})
+	b.Queue(sql, args...).Query(read)
+	return db.SendBatch(ctx, &b).Close()
 }
 
 // advance moves the position over the rows of p and makes them pending. It returns those to hand out.

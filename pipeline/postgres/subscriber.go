@@ -49,7 +49,12 @@ func NewSubscriber(cfg SubscriberConfig) (*window.Subscriber, error) {
 		Init: func(topic string) error {
 			ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 			defer cancel()
-			return wrap("initialize topic "+topic, createCheckpoint(ctx, cfg.Pool, checkpointName(cfg.Name, topic), "now"))
+			name := checkpointName(cfg.Name, topic)
+			_, err := recognise(ctx, cfg.Pool, name)
+			if err == nil {
+				err = createCheckpoint(ctx, cfg.Pool, name, "now")
+			}
+			return wrap("initialize topic "+topic, err)
 		},
 		Size: cfg.Size, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log,
 	})

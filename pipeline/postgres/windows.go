@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // probe opens the next window: it takes a snapshot and, in the same statement, the rows that it sees and the last one
@@ -104,7 +106,11 @@ func (s *session) findFloor(ctx context.Context, at position) error {
 	var first *int64
 	ctx, answered := s.r.asking(ctx, &s.r.health.reading)
 	defer answered()
-	if err := s.read.QueryRow(ctx, floorSQL(at.from.edge())).Scan(&first); err != nil {
+	err := s.guarded(ctx, s.read, func(rows pgx.Rows) (err error) {
+		first, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[*int64])
+		return err
+	}, floorSQL(at.from.edge()))
+	if err != nil {
 		return err
 	}
 	floor := int64(math.MaxInt64)

@@ -1,0 +1,9 @@
+-- +goose Up
+set local lock_timeout = '10s';
+
+-- With system_identifier these say in which database a position was stored, and so whether this one is a copy of that: a
+-- copy within a cluster has another oid, a promoted standby a higher timeline. A row of before has neither, and gets both
+-- at the next start.
+alter table public.tb_observer_checkpoint
+    add column if not exists database_oid oid,
+    add column if not exists timeline     integer;
