@@ -32,9 +32,12 @@ type Cluster struct {
 
 // NewCluster starts a private cluster with these lines of postgresql.conf; the caller closes it. Each is made by initdb,
 // not copied from one: their system identifiers differ, as those of real clusters do.
-func NewCluster(settings ...string) (*Cluster, error) { return newCluster(nil, settings) }
+func NewCluster(settings ...string) (*Cluster, error) {
+	return newCluster(func(c *Cluster) error { return c.initialise(settings) })
+}
 
-func newCluster(env, settings []string) (*Cluster, error) {
+// newCluster starts a server on the data that fill puts into the data directory.
+func newCluster(fill func(*Cluster) error) (*Cluster, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -43,13 +46,8 @@ func newCluster(env, settings []string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{bin: bin, dir: dir, env: env}
-	err = run(filepath.Join(bin, "initdb"), "--pgdata="+c.DataDir(), "--username=postgres", "--auth=trust",
-		"--encoding=UTF8", "--locale=C", "--no-sync")
-	if err == nil {
-		err = c.configure(settings)
-	}
-	if err == nil {
+	c := &Cluster{bin: bin, dir: dir}
+	if err = fill(c); err == nil {
 		err = withPort(func(port int) error {
 			c.port = port
 			return c.start()
@@ -59,6 +57,19 @@ func newCluster(env, settings []string) (*Cluster, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return c, nil
+}
+
+func (c *Cluster) initialise(settings []string) error {
+	err := c.tool("initdb", "--pgdata="+c.DataDir(), "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+	if err != nil {
+		return err
+	}
+	return c.configure(settings)
+}
+
+// tool runs a program that comes with the server.
+func (c *Cluster) tool(name string, args ...string) error {
+	return run(c.dir, filepath.Join(c.bin, name), args...)
 }
 
 // configure appends to the file that initdb wrote: of two lines for one setting the last one holds.
@@ -177,8 +188,11 @@ func (c *Cluster) accepts(pid int) error {
 		return err
 	}
 	lines := strings.Split(string(text), "\n")
-	if len(lines) < 8 || lines[0] != strconv.Itoa(pid) || strings.TrimSpace(lines[7]) != "ready" {
-		return errors.New("it does not accept connections yet")
+	if len(lines) >= 8 && lines[0] == strconv.Itoa(pid) {
+		switch strings.TrimSpace(lines[7]) {
+		case "ready", "standby":
+			return nil
+		}
 	}
-	return nil
+	return errors.New("it does not accept connections yet")
 }

@@ -152,14 +152,14 @@ func stopAll() error {
 	return errors.Join(failures...)
 }
 
-// run runs a program to its end, as the user that servers run as.
-func run(program string, args ...string) error {
+// run runs a program to its end in a directory of the user that servers run as, and as that user.
+func run(dir, program string, args ...string) error {
 	owner, err := serverUser()
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(context.Background(), program, args...)
-	cmd.Dir = os.TempDir() // the caller's directory may be closed to that user
+	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
 	output, err := cmd.CombinedOutput()
 	if err != nil {

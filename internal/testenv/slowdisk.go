@@ -47,7 +47,10 @@ func NewSlowCluster(fsync time.Duration, settings ...string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newCluster([]string{"LD_PRELOAD=" + library, "SLOWDISK_MICROSECONDS=" + strconv.FormatInt(fsync.Microseconds(), 10)}, settings)
+	return newCluster(func(c *Cluster) error {
+		c.env = []string{"LD_PRELOAD=" + library, "SLOWDISK_MICROSECONDS=" + strconv.FormatInt(fsync.Microseconds(), 10)}
+		return c.initialise(settings)
+	})
 }
 
 // SlowPostgresCluster is [PostgresCluster] on a disk where each fsync takes so much longer.
