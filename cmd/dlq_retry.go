@@ -9,6 +9,7 @@ import (
 
 	"github.com/fraiseql/observer/config"
 	"github.com/fraiseql/observer/pipeline/deadletter"
+	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
 func (p *program) dlqRetry() *cobra.Command {
@@ -32,6 +33,9 @@ func (p *program) dlqRetry() *cobra.Command {
 				}
 				p.warnUndeclared(cfg, letter.Observer, letter.Action)
 				if dryRun {
+					if err := checkReplay(ctx, letters, letter); err != nil {
+						return err
+					}
 					return p.previewRetry(letter)
 				}
 				return p.retry(ctx, letters, letter)
@@ -40,6 +44,14 @@ func (p *program) dlqRetry() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be delivered again and change nothing")
 	return cmd
+}
+
+// checkReplay is what a store checks before it parks a replay, where it does.
+func checkReplay(ctx context.Context, letters deadletter.Store, l *deadletter.Letter) error {
+	if store, ok := letters.(*postgres.DeadLetters); ok {
+		return postgres.CheckIdentity(ctx, store.DB, l.Listener)
+	}
+	return nil
 }
 
 // warnUndeclared warns when the file lacks the observer and action of a dead letter. Without a file nothing is known.
