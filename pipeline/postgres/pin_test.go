@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -113,6 +114,37 @@ func (s *switchboard) serve() {
 	}
 }
 
+// TestAConnectionToAnotherDatabaseIsRefused leads a process to a copy that was made a database of its own: nothing that is stored
+// there says what the process has seen before.
+func TestAConnectionToAnotherDatabaseIsRefused(t *testing.T) {
+	t.Parallel()
+	from, to := testenv.PostgresCluster(t, "fsync=off").NewDatabase(t), testenv.PostgresCluster(t, "fsync=off").NewDatabase(t)
+	board, through := newSwitchboard(t, from)
+	h := newRig(t, through)
+	lease := h.acquire()
+	lease.suspend.Store(true) // a renewal would find it as well
+	q, err := NewRetryQueue(RetryQueueConfig{DB: h.pool, Listener: "observer", Fence: lease, MaxDeliver: 3})
+	require.NoError(t, err)
+	require.NoError(t, q.Park(t.Context(), delivery("1", "o", "a"), time.Now()))
+	copied := newRig(t, restored(t, from, to))
+	require.NoError(t, SetCheckpoint(t.Context(), copied.pool, "observer", "now"))
+	before := copied.contents(t)
+
+	board.leads(to)
+	testenv.Eventually(t, 10*time.Second, func() error { // once it has noticed that its connections are gone
+		items, _, err := q.due(t.Context(), 10)
+		require.Empty(t, items)
+		if !errors.Is(err, ErrWrongCluster) {
+			return fmt.Errorf("the pool says %w", err)
+		}
+		require.ErrorContains(t, err, "the server is another one than before")
+		return nil
+	})
+	require.Equal(t, before, copied.contents(t))
+	board.leads(from)
+	require.Len(t, fetchSome(t, q, 10), 1)
+}
+
 // TestARunningProcessTakesNothingFromACopy leads a process that works to a copy, which has its lease.
 func TestARunningProcessTakesNothingFromACopy(t *testing.T) {
 	t.Parallel()
@@ -127,29 +159,36 @@ func TestARunningProcessTakesNothingFromACopy(t *testing.T) {
 			t.Parallel()
 			from, to := testenv.PostgresCluster(t, "fsync=off").NewDatabase(t), testenv.PostgresCluster(t, "fsync=off").NewDatabase(t)
 			board, through := newSwitchboard(t, from)
-			h := newRig(t, tc.as(t, through), func(c *Config) { c.Wake = tc.wake })
+			h := newRig(t, tc.as(t, through), func(c *Config) { c.Wake, c.BatchSize = tc.wake, 20 })
 			lease := h.acquire()
 			q, err := NewRetryQueue(RetryQueueConfig{DB: h.pool, Listener: "observer", Fence: lease, MaxDeliver: 3})
 			require.NoError(t, err)
 			require.NoError(t, q.Park(t.Context(), delivery("1", "o", "a"), time.Now()))
 			r := h.reader(lease)
-			h.emit(1, 1)
-			r.ack(r.take(1)...)
+			h.emit(1, 500)
+			r.ack(r.take(1)...) // a window of many pages is under way
 			copied := newRig(t, restored(t, from, to))
-			copied.emit(2, 9)
+			execSQL(t, copied.pool, `update core.tb_entity_change_log set object_key = 'copied'`)
 			before := copied.contents(t)
 
 			board.leads(to)
-			items, err := r.Fetch(t.Context(), 10)
-			require.Empty(t, items)
+			var items []window.Item
+			for err == nil {
+				require.NotContains(t, keys(items), "copied")
+				items, err = r.Fetch(t.Context(), 10)
+			}
 			require.True(t, window.IsFatal(err))
 			require.True(t, errors.Is(err, ErrWrongCluster) || errors.Is(err, ErrDeposed), err)
 			claimed, _, _ := q.due(t.Context(), 10)
 			require.Empty(t, claimed)
 			require.Error(t, q.Park(t.Context(), delivery("2", "o", "a"), time.Now()))
-			<-lease.Lost()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
+			select {
+			case <-lease.Lost():
+			case <-ctx.Done():
+				require.Fail(t, "the lease is not lost")
+			}
 			_, err = Acquire(ctx, LeaseConfig{Pool: h.pool, Config: h.cfg, Name: "observer", Log: h.log})
 			require.ErrorIs(t, err, ErrWrongCluster)
 			require.Equal(t, before, copied.contents(t))
