@@ -4,6 +4,7 @@
 //	capture    triggers write rows of the change log in the user's transaction    capture.go, migrations/
 //	lease      of several processes with one name, one leads                      lease.go
 //	reader     window by window: what one snapshot saw and the last did not       reader.go, session.go, windows.go
+//	identity   a copy of the database is told from the original                   identity.go, pin.go
 //	checkpoint the reading position and what is read but not settled              checkpoint.go, cursor.go, persist.go
 //	wake       commits notify only while a reader sleeps                          wake.go
 //	retry, dead letters, retention                                                retry.go, deadletter.go, retention.go
