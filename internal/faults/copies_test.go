@@ -195,7 +195,7 @@ func (c *cloned) refuses(t *testing.T, origin string) {
 	require.Equal(t, c.published, c.stream(t), "publishes by a copy")
 	require.Equal(t, 1, code)
 	says(b.text(), "pg_to_nats")
-	id := fmt.Sprint(query[int64](t, c.world, `select min(pk_observer_dead_letter) from core.tb_observer_dead_letter`))
+	id := query[string](t, c.world, `select min(pk_observer_dead_letter)::text from core.tb_observer_dead_letter`)
 	for _, args := range [][]string{{"dlq", "retry", id}, {"dlq", "retry", id, "--dry-run"}, {"dlq", "retry-all", "--yes"}, {"dlq", "retry-all", "--dry-run"}} {
 		_, stderr, code := call(t, config, args...)
 		require.Equal(t, 1, code, "%v: %s", args, stderr)

@@ -56,9 +56,14 @@ func (c *Cluster) copied(tb testing.TB, what string, fill func(*Cluster) error) 
 // At returns the URL of the database that target names on this server.
 func (c *Cluster) At(tb testing.TB, target string) string {
 	tb.Helper()
-	parsed, err := url.Parse(target)
+	named, err := url.Parse(target)
 	if err != nil {
 		tb.Fatalf("read URL of database: %v", err)
 	}
-	return c.url("postgres", parsed.Path[1:])
+	parsed, err := url.Parse(c.URL())
+	if err != nil {
+		tb.Fatalf("read URL of cluster: %v", err)
+	}
+	parsed.Path = named.Path
+	return parsed.String()
 }

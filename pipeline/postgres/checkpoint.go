@@ -72,9 +72,10 @@ func createCheckpoint(ctx context.Context, db execer, name, from string) error {
 	return nil
 }
 
-// fence starts every statement that writes for a listener: lease has a row while lease $1 has generation $2 and checkpoint
-// $1 is not that of another database, of which the lease is a copy as well, or when there is no fence ($2 = 0). The lock makes a takeover wait until the statement has committed, but no renewal, which leaves the
-// generation alone; the commit is durable whatever the session's default.
+// fence starts every statement that writes for a listener: lease has a row while lease $1 has generation $2, or when there
+// is no fence ($2 = 0). In a copy of the database, which has a copy of the lease as well, checkpoint $1 tells. The lock makes
+// a takeover wait until the statement has committed, but no renewal, which leaves the generation alone; the commit is
+// durable whatever the session's default.
 const fence = `with held as materialized (
     select set_config('synchronous_commit', 'on', true) from core.tb_observer_lease where name = $1 and generation = $2
        and not exists (select from public.tb_observer_checkpoint c, ` + here + ` where c.transport_name = $1 and not ` + ours + `) for key share

@@ -2,11 +2,11 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,10 +32,10 @@ func original(t *testing.T, cluster *testenv.Cluster) string {
 	q, err := NewRetryQueue(RetryQueueConfig{DB: h.pool, Listener: "observer", Fence: lease, MaxDeliver: 3})
 	require.NoError(t, err)
 	for i := range parkedThere {
-		require.NoError(t, q.Park(t.Context(), delivery(fmt.Sprint(i), "o", "a"), time.Now()))
+		require.NoError(t, q.Park(t.Context(), delivery(strconv.Itoa(i), "o", "a"), time.Now()))
 	}
 	for i := range deadThere {
-		require.NoError(t, (&DeadLetters{DB: h.pool, Listener: "observer", Fence: lease}).Put(t.Context(), delivery(fmt.Sprint(i), "o", "dead")))
+		require.NoError(t, (&DeadLetters{DB: h.pool, Listener: "observer", Fence: lease}).Put(t.Context(), delivery(strconv.Itoa(i), "o", "dead")))
 	}
 	require.NoError(t, SetCheckpoint(t.Context(), h.pool, "pg_to_nats", "beginning"))
 	execSQL(t, h.pool, `insert into tb_observer_checkpoint (transport_name, snapshot_from, system_identifier, stream_created, stream_sequence)
@@ -188,6 +188,11 @@ func (h *rig) isCopy(t *testing.T, origin string) {
 	_, err := Acquire(ctx, LeaseConfig{Pool: h.pool, Config: h.cfg, Name: "new", StartFrom: "beginning", Log: h.log})
 	require.ErrorIs(t, err, ErrWrongCluster)
 	require.ErrorContains(t, err, "observer checkpoint set new --to")
+
+	topics, err := NewSubscriber(SubscriberConfig{Pool: h.pool, Config: h.cfg, Name: "program"})
+	require.NoError(t, err)
+	require.ErrorIs(t, topics.SubscribeInitialize("Order"), ErrWrongCluster)
+	require.NoError(t, topics.Close())
 
 	generation := generation(queryOne[int64](t, h.pool, `select generation from core.tb_observer_lease where name = 'observer'`))
 	q, err := NewRetryQueue(RetryQueueConfig{DB: h.pool, Listener: "observer", Fence: generation, MaxDeliver: 3})

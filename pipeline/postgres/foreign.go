@@ -29,7 +29,7 @@ func (e *foreignError) Error() string {
 
 // Is implements errors.Is. A former primary goes away again, and the process waits for that.
 func (e *foreignError) Is(target error) bool {
-	return target == ErrWrongCluster && (e.checkpoint != "" || !e.older()) //nolint:errorlint // this is what errors.Is asks
+	return target == ErrWrongCluster && (e.checkpoint != "" || !e.older())
 }
 
 func (e *foreignError) older() bool {

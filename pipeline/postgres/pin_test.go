@@ -97,7 +97,7 @@ func (s *switchboard) serve() {
 			return // it was closed
 		}
 		s.mu.Lock()
-		out, err := net.Dial("tcp", s.target) //nolint:noctx // on loopback
+		out, err := net.Dial("tcp", s.target)
 		if err != nil {
 			_ = in.Close()
 			s.mu.Unlock()
@@ -152,8 +152,8 @@ func TestARunningProcessTakesNothingFromACopy(t *testing.T) {
 		wake string
 		as   func(t *testing.T, url string) string // how the process reaches the switchboard
 	}{
-		"by name":                {"notify", func(_ *testing.T, url string) string { return url }},
-		"through pooled session": {"poll", func(t *testing.T, url string) string { t.Helper(); return testenv.PgBouncer(t, url) }},
+		"by name":                 {"notify", func(_ *testing.T, url string) string { return url }},
+		"through pooled sessions": {"poll", func(t *testing.T, url string) string { t.Helper(); return testenv.PgBouncer(t, url) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
