@@ -134,7 +134,7 @@ func besideOneThat(t *testing.T, bad []misbehaviour, factor float64) {
 	require.NoError(t, os.WriteFile(name, []byte(file.String()), 0o600))
 	o := startObserver(t, name)
 	o.leads(t)
-	duration := pick(6*time.Second, 12*time.Second)
+	duration := pick(3*time.Second, 12*time.Second)
 	c.measure(t, url, nil, time.Second) // connections are made
 	_, without := c.measure(t, url, nil, duration)
 	p50, with := c.measure(t, url, bad, duration)

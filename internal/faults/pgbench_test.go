@@ -18,7 +18,7 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-var pgbenchTime = pick(4*time.Second, 60*time.Second)
+var pgbenchTime = pick(2*time.Second, 60*time.Second)
 
 // tally counts what pgbench's changes became at a receiver.
 type tally struct {
