@@ -105,7 +105,7 @@ func (p *program) captureList() *cobra.Command {
 	var format *choice
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the captured tables",
+		Short: "List the captured tables, and which of them no longer fit",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, _ *config.Config) error {
@@ -120,7 +120,7 @@ func (p *program) captureList() *cobra.Command {
 					p.printf("no table is captured; see: observer capture add --help\n")
 					return nil
 				}
-				return p.printTable(captureRows(captures))
+				return p.printCaptures(captures)
 			})
 		},
 	}
@@ -128,8 +128,21 @@ func (p *program) captureList() *cobra.Command {
 	return cmd
 }
 
-func captureRows(captures []postgres.CaptureReport) [][]string {
-	rows := [][]string{{"TABLE", "ENTITY", "KEY", "COLUMNS", "BEFORE", "TENANT"}}
+// printCaptures prints a table, and below it what does not fit and what to type.
+func (p *program) printCaptures(captures []postgres.Capture) error {
+	if err := p.printTable(captureRows(captures)); err != nil {
+		return err
+	}
+	for _, c := range captures {
+		if c.State != postgres.CaptureOK {
+			fmt.Fprintf(p.out, "\n%s is %s: %s\n  run: %s\n", oneLine(c.Table), c.State, oneLine(c.Problem), oneLine(c.Command))
+		}
+	}
+	return nil
+}
+
+func captureRows(captures []postgres.Capture) [][]string {
+	rows := [][]string{{"TABLE", "ENTITY", "KEY", "COLUMNS", "BEFORE", "TENANT", "STATE"}}
 	for _, c := range captures {
 		columns, before := "all", "yes"
 		switch {
@@ -138,10 +151,10 @@ func captureRows(captures []postgres.CaptureReport) [][]string {
 		case len(c.Exclude) > 0:
 			columns = "all but " + strings.Join(c.Exclude, ",")
 		}
-		if c.NoBefore {
+		if !c.Before {
 			before = "no"
 		}
-		rows = append(rows, []string{c.Table, c.Entity, strings.Join(c.Key, ","), columns, before, c.Tenant})
+		rows = append(rows, []string{c.Table, c.Entity, strings.Join(c.Key, ","), columns, before, c.Tenant, string(c.State)})
 	}
 	return rows
 }
@@ -149,7 +162,7 @@ func captureRows(captures []postgres.CaptureReport) [][]string {
 func (p *program) captureRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove TABLE",
-		Short: "Stop capturing a table; what was captured stays in the log",
+		Short: "Stop capturing a table, or forget one that is gone; what was captured stays in the log",
 		Args:  oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withDatabase(cmd, func(ctx context.Context, db *pgxpool.Pool, _ *config.Config) error {

@@ -29,15 +29,15 @@ next: add an observer with entity = "Order" to `+cfg+`, then: observer run --con
 	require.Contains(t, succeeds(t, again...), `public.orders is already captured as entity "Order"`)
 	r := observer(t, "", "capture", "add", "orders", "--config", cfg, "--tenant", "tenant")
 	require.Equal(t, exitRuntime, r.code)
-	require.Contains(t, r.err, "it was made by: observer capture add public.orders --entity Order --key id --exclude secret --no-before --tenant tenant; to replace")
+	require.Contains(t, r.err, "it was made by: observer capture add public.orders --entity Order --exclude secret --no-before --tenant tenant; to replace")
 	run(t, db, `insert into orders values (7, 'new', 'hidden')`)
 	require.JSONEq(t, `{"id": 7, "status": "new", "tenant": null}`,
 		one[string](t, db, `select object_data::text from core.tb_entity_change_log where object_type = 'Order' and object_key = '7'`))
 
-	require.Equal(t, `TABLE          ENTITY  KEY  COLUMNS         BEFORE  TENANT
-public.orders  Order   id   all but secret  no      tenant
+	require.Equal(t, `TABLE          ENTITY  KEY  COLUMNS         BEFORE  TENANT  STATE
+public.orders  Order   id   all but secret  no      tenant  ok
 `, succeeds(t, "capture", "list", "--config", cfg))
-	var listed list[postgres.CaptureReport]
+	var listed list[postgres.Capture]
 	require.NoError(t, json.Unmarshal([]byte(succeeds(t, "capture", "list", "--config", cfg, "--format", "json")), &listed))
 	require.Equal(t, 1, listed.Total)
 	require.Equal(t, []string{"secret"}, listed.Items[0].Exclude)
@@ -108,4 +108,38 @@ func TestCaptureExplainsWhatItCannotDo(t *testing.T) {
 			require.Contains(t, r.err, test.says)
 		})
 	}
+}
+
+// TestTheCommandThatIsPrintedMendsACapture types what the list says, as it says it.
+func TestTheCommandThatIsPrintedMendsACapture(t *testing.T) {
+	t.Parallel()
+	cfg, db := database(t)
+	run(t, db, `create table public.orders (id bigint primary key, status text, secret text, tenant uuid)`)
+	succeeds(t, "capture", "add", "orders", "--config", cfg, "--entity", "Order", "--exclude", "secret", "--tenant", "tenant", "--no-before")
+	run(t, db, `alter table orders rename column secret to "the secret, renamed"`)
+
+	const command = `observer capture add public.orders --entity Order --exclude '"the secret, renamed"' --no-before --tenant tenant --replace`
+	const problem = `excluded column "secret" is named "the secret, renamed" now: changes become dead letters`
+	require.Equal(t, `TABLE          ENTITY  KEY  COLUMNS         BEFORE  TENANT  STATE
+public.orders  Order   id   all but secret  no      tenant  drifted
+
+public.orders is drifted: `+problem+`
+  run: `+command+`
+`, succeeds(t, "capture", "list", "--config", cfg))
+	var listed list[map[string]any]
+	require.NoError(t, json.Unmarshal([]byte(succeeds(t, "capture", "list", "--config", cfg, "--format", "json")), &listed))
+	require.Equal(t, map[string]any{
+		"table": "public.orders", "entity": "Order", "key": []any{"id"}, "default_key": true, "columns": []any{}, "exclude": []any{"secret"},
+		"before": false, "no_before": true, "tenant": "tenant", "state": "drifted", "problem": problem, "command": command,
+	}, listed.Items[0])
+
+	succeeds(t, "capture", "add", "public.orders", "--entity", "Order", "--exclude", `"the secret, renamed"`, "--no-before", "--tenant", "tenant", "--replace", "--config", cfg)
+	require.Contains(t, succeeds(t, "capture", "list", "--config", cfg), "  ok\n")
+	run(t, db, `insert into orders values (7, 'new', 'hidden')`)
+	require.JSONEq(t, `{"id": 7, "status": "new", "tenant": null}`, one[string](t, db, `select object_data::text from core.tb_entity_change_log where object_key = '7'`))
+
+	run(t, db, `drop table orders`)
+	require.Contains(t, succeeds(t, "capture", "list", "--config", cfg), "public.orders is missing: the table was dropped\n  run: observer capture remove public.orders\n")
+	succeeds(t, "capture", "remove", "public.orders", "--config", cfg)
+	require.Empty(t, succeeds(t, "capture", "list", "--config", cfg))
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -44,13 +42,8 @@ type CaptureSpec struct {
 
 // CaptureReport says what is captured.
 type CaptureReport struct {
-	Table    string   `json:"table"` // quoted, with its schema
-	Entity   string   `json:"entity"`
-	Key      []string `json:"key"`
-	Columns  []string `json:"columns,omitempty"`
-	Exclude  []string `json:"exclude,omitempty"`
-	NoBefore bool     `json:"no_before,omitempty"`
-	Tenant   string   `json:"tenant,omitempty"`
+	Definition
+
 	// Unchanged says that the table was captured in this way before.
 	Unchanged bool `json:"unchanged,omitempty"`
 	// Notes say what is not captured, one sentence each.
@@ -80,14 +73,21 @@ func AddCapture(ctx context.Context, db DB, spec CaptureSpec) (CaptureReport, er
 			return err
 		}
 		args := report.arguments(t.trusted)
-		switch present := t.present(); {
-		case slices.Equal(args, t.args) && t.converts != t.trusted:
+		as, err := t.captured(ctx, tx)
+		switch {
+		case err != nil:
+			return err
+		case as == nil:
+		case slices.Equal(args, as.args) && t.converts != t.trusted && as.recordedAs(&report.Definition):
 			report.Unchanged = true
 			return nil
-		case present != nil && !spec.Replace && !present.same(report):
-			return fmt.Errorf("%s is captured in another way already; it was made by: %s; to replace that definition add --replace, and repeat what is to stay of it", t.quoted, present.command())
+		case !spec.Replace && !as.logs(&report.Definition):
+			return fmt.Errorf("%s is captured in another way already; it was made by: %s; to replace that definition add --replace, and repeat what is to stay of it", t.quoted, as.command())
 		}
-		return t.install(ctx, tx, args)
+		if err := t.install(ctx, tx, args); err != nil {
+			return err
+		}
+		return t.note(ctx, tx, report.DefaultKey)
 	})
 	return report, wrap("add capture", advise(err, fmt.Sprintf("the role lacks a right: run it as the owner of %[1]s, or let the owners run: grant trigger on %[1]s to ROLE; observer migrate --grant-app ROLE", spec.Table)))
 }
@@ -118,15 +118,15 @@ func withTable(ctx context.Context, db DB, name string, work func(pgx.Tx, *table
 }
 
 func (t *table) plan(spec CaptureSpec) CaptureReport {
-	r := CaptureReport{
-		Table: t.quoted, Entity: spec.Entity, Key: spec.Key,
-		Columns: spec.Columns, Exclude: spec.Exclude, NoBefore: spec.NoBefore, Tenant: spec.Tenant, Notes: t.notes(),
-	}
+	r := CaptureReport{Definition: Definition{
+		Table: t.quoted, Entity: spec.Entity, Key: spec.Key, Columns: append([]string{}, spec.Columns...), Exclude: append([]string{}, spec.Exclude...),
+		NoBefore: spec.NoBefore, Tenant: spec.Tenant,
+	}, Notes: t.notes()}
 	if r.Entity == "" {
 		r.Entity = t.name
 	}
 	if len(r.Key) == 0 {
-		r.Key = t.primaryKey
+		r.Key, r.DefaultKey = t.primaryKey, true
 	}
 	if len(r.Key) == 0 {
 		r.Notes = append(r.Notes, "The table has no primary key: its events have no entity_id and are delivered in parallel, in no order. Name one with --key.")
@@ -153,55 +153,6 @@ func (t *table) check(r CaptureReport) error {
 		errs = append(errs, fmt.Errorf("partition %s of %s is captured by itself: run first: observer capture remove %[1]s", partition, t.quoted))
 	}
 	return errors.Join(errs...)
-}
-
-// arguments are those of core.fn_entity_change_log_capture; one or two are its fast path, which the way with
-// core.fn_observer_convert has not.
-func (r *CaptureReport) arguments(trusted bool) []string {
-	if trusted && len(r.Key) <= 1 && len(r.Columns)+len(r.Exclude) == 0 && !r.NoBefore && r.Tenant == "" {
-		return append([]string{r.Entity}, r.Key...)
-	}
-	mode, columns := "", r.Columns
-	if len(r.Columns) > 0 {
-		mode = "include"
-	} else if len(r.Exclude) > 0 {
-		mode, columns = "exclude", r.Exclude
-	}
-	return []string{r.Entity, arrayLiteral(r.Key), mode, arrayLiteral(columns), strconv.FormatBool(!r.NoBefore), r.Tenant}
-}
-
-// same reports whether two definitions log the same.
-func (r *CaptureReport) same(as CaptureReport) bool {
-	return slices.Equal(r.arguments(false), as.arguments(false))
-}
-
-// command is what makes this definition.
-func (r *CaptureReport) command() string {
-	words := []string{"observer capture add", shellWord(r.Table), "--entity", shellWord(r.Entity)}
-	for _, f := range []struct {
-		flag    string
-		columns []string
-	}{{"--key", r.Key}, {"--columns", r.Columns}, {"--exclude", r.Exclude}} {
-		if len(f.columns) > 0 {
-			words = append(words, f.flag, shellWord(strings.Join(f.columns, ",")))
-		}
-	}
-	if r.NoBefore {
-		words = append(words, "--no-before")
-	}
-	if r.Tenant != "" {
-		words = append(words, "--tenant", shellWord(r.Tenant))
-	}
-	return strings.Join(words, " ")
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_.,-]+$`)
-
-func shellWord(s string) string {
-	if plainWord.MatchString(s) {
-		return s
-	}
-	return `'` + strings.ReplaceAll(s, `'`, `'\''`) + `'`
 }
 
 // install makes the triggers. Since Postgres 14 a replacement does not stop those who only read the table.
@@ -245,35 +196,4 @@ func (t *table) install(ctx context.Context, tx pgx.Tx, args []string) error {
 func (t *table) drop(ctx context.Context, tx pgx.Tx, trigger string) error {
 	_, err := tx.Exec(ctx, fmt.Sprintf(`drop trigger if exists "%s" on %s`, trigger, t.quoted))
 	return err
-}
-
-// RemoveCapture removes capture from a table; what it logged stays.
-func RemoveCapture(ctx context.Context, db DB, name string) error {
-	err := withTable(ctx, db, name, func(tx pgx.Tx, t *table) error {
-		if t.args == nil {
-			return fmt.Errorf("%s is not captured: %w; see: observer capture list", t.quoted, ErrNotFound)
-		}
-		if err := t.drop(ctx, tx, captureTrigger); err != nil {
-			return err
-		}
-		return t.drop(ctx, tx, convertTrigger)
-	})
-	return wrap("remove capture", advise(err, "the role lacks a right: run it as the owner of "+name))
-}
-
-func arrayLiteral(items []string) string {
-	quoted := make([]string, len(items))
-	for i, item := range items {
-		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(item) + `"`
-	}
-	return "{" + strings.Join(quoted, ",") + "}"
-}
-
-// quoteLiteral writes s for SQL whatever standard_conforming_strings says.
-func quoteLiteral(s string) string {
-	s = strings.ReplaceAll(s, `'`, `''`)
-	if strings.Contains(s, `\`) {
-		return ` E'` + strings.ReplaceAll(s, `\`, `\\`) + `'`
-	}
-	return `'` + s + `'`
 }

@@ -126,7 +126,9 @@ func TestCaptureOfAnotherOwnersTableIsReplacedAndRemoved(t *testing.T) {
 	require.NoError(t, err)
 	list, err := ListCaptures(ctx, pool)
 	require.NoError(t, err)
-	require.Equal(t, []CaptureReport{{Table: "own.t", Entity: "Second", Key: []string{"id"}}}, list)
+	require.Equal(t, []Capture{{
+		Definition: Definition{Table: "own.t", Entity: "Second", Key: []string{"id"}, Columns: []string{}, Exclude: []string{}, DefaultKey: true}, Before: true, State: CaptureOK,
+	}}, list)
 
 	execSQL(t, pool, `alter table own.t owner to current_user`)
 	_, err = AddCapture(ctx, pool, CaptureSpec{Table: "own.t", Entity: "Second"})

@@ -9,6 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// errNoTable says that a name is that of something else, such as a view.
+var errNoTable = errors.New("is no table")
+
 // firstNormalOID is the first that Postgres gives to what users create.
 const firstNormalOID = 16384
 
@@ -39,6 +42,15 @@ func qualified(oid string) string {
 	return `(select format('%I.%I', qn.nspname, qc.relname) from pg_class qc join pg_namespace qn on qn.oid = qc.relnamespace where qc.oid = ` + oid + `)`
 }
 
+// Columns of the table c whose type can hold a tenant, and those of its primary key.
+const (
+	tenantColumns = `array(select a.attname::text from pg_attribute a join pg_type y on y.oid = a.atttypid where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                and (y.typcategory = 'S' or 'uuid'::regtype in (y.oid, y.typbasetype)))`
+	primaryKeyColumns = `array(select a.attname::text from pg_index i cross join unnest(i.indkey::smallint[]) with ordinality k (attnum, n)
+               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+              where i.indrelid = c.oid and i.indisprimary and k.n <= i.indnkeyatts order by k.n)`
+)
+
 var describeTable = `select c.oid, format('%I.%I', n.nspname, c.relname), c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition,
        g.tgargs, case when g.tgparentid <> 0 then ` + qualified("pg_partition_root(c.oid)") + ` else '' end,
        array(select ` + qualified("p.relid") + ` from pg_partition_tree(c.oid) p join pg_trigger a on a.tgrelid = p.relid
@@ -47,12 +59,9 @@ var describeTable = `select c.oid, format('%I.%I', n.nspname, c.relname), c.reln
        exists (select from pg_trigger where tgrelid = c.oid and tgname = '` + convertTrigger + `'),
        ` + trustedTable + `, current_setting('server_version_num')::integer,
        array(select attname::text from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped order by attnum),
-       array(select a.attname::text from pg_attribute a join pg_type y on y.oid = a.atttypid where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-                and (y.typcategory = 'S' or 'uuid'::regtype in (y.oid, y.typbasetype))),
+       ` + tenantColumns + `,
        array(select attname::text from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped and attgenerated <> '' order by attnum),
-       array(select a.attname::text from pg_index i cross join unnest(i.indkey::smallint[]) with ordinality k (attnum, n)
-               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
-              where i.indrelid = c.oid and i.indisprimary and k.n <= i.indnkeyatts order by k.n),
+       ` + primaryKeyColumns + `,
        array(select tgname::text from pg_trigger where tgrelid = c.oid and not tgisinternal and tgtype & 1 = 1 and tgtype & 2 = 0 and tgname < '` + convertTrigger + `' order by 1)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_trigger g on g.tgrelid = c.oid and g.tgname = '` + captureTrigger + `'
  where c.oid = to_regclass($1)`
@@ -90,22 +99,13 @@ func findTable(ctx context.Context, db DB, name string) (*table, error) {
 	case t.oid < firstNormalOID:
 		return nil, fmt.Errorf("%s belongs to Postgres itself and cannot be captured", t.quoted)
 	case t.kind != "r" && t.kind != "p":
-		return nil, fmt.Errorf("%s is no table: only tables and partitioned tables are captured", t.quoted)
+		return nil, fmt.Errorf("%s %w: only tables and partitioned tables are captured", t.quoted, errNoTable)
 	case strings.HasPrefix(t.quoted, "core.tb_observer_") || t.quoted == "core.tb_entity_change_log" || t.quoted == "public.tb_observer_checkpoint":
 		return nil, fmt.Errorf("%s belongs to observer itself and is not captured", t.quoted)
 	case t.persistence == "t":
 		return nil, fmt.Errorf("%s is a temporary table: it would end with its session", t.quoted)
 	}
 	return &t, nil
-}
-
-// present is the definition by which the table is captured, or nil.
-func (t *table) present() *CaptureReport {
-	r := &CaptureReport{Table: t.quoted}
-	if t.args == nil || r.parse(t.args) != nil {
-		return nil // made by hand and not to be read: nothing worth keeping
-	}
-	return r
 }
 
 func missingTable(ctx context.Context, db DB, name string) error {
@@ -132,7 +132,7 @@ func (t *table) notes() []string {
 		"Changes made with session_replication_role = replica (logical replication, some restores) are not captured.",
 	}
 	if t.kind == "p" {
-		notes = append(notes, "Partitions are captured with their parent, those made later too; a row that moves to another partition is a DELETE and an INSERT.")
+		notes = append(notes, "Partitions are captured with their parent, those made later too; a row that moves to another partition is a DELETE and an INSERT. One that is detached is no longer captured.")
 	}
 	if len(t.heirs) > 0 {
 		notes = append(notes, "Rows of the tables that inherit from it ("+strings.Join(t.heirs, ", ")+") are not captured: capture each of them as well.")

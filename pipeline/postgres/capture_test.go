@@ -305,16 +305,16 @@ func TestCapturesAreListedUpdatedAndRemoved(t *testing.T) {
 	require.NoError(t, err)
 	full := CaptureSpec{Table: "public.orders", Entity: "O", Key: []string{"id", "s"}, Exclude: []string{"org"}, NoBefore: true, Tenant: "org"}
 	_, err = AddCapture(ctx, pool, full)
-	require.ErrorContains(t, err, "public.orders is captured in another way already; it was made by: observer capture add public.orders --entity Order --key id; to replace that definition add --replace")
+	require.ErrorContains(t, err, "public.orders is captured in another way already; it was made by: observer capture add public.orders --entity Order; to replace that definition add --replace")
 	full.Replace = true
 	_, err = AddCapture(ctx, pool, full)
 	require.NoError(t, err)
 
 	list, err := ListCaptures(ctx, pool)
 	require.NoError(t, err)
-	require.Equal(t, []CaptureReport{
-		{Table: "public.orders", Entity: "O", Key: full.Key, Exclude: full.Exclude, NoBefore: true, Tenant: "org"},
-		{Table: "public.p", Entity: "p", Key: []string{}},
+	require.Equal(t, []Capture{
+		{Definition: Definition{Table: "public.orders", Entity: "O", Key: full.Key, Columns: []string{}, Exclude: full.Exclude, NoBefore: true, Tenant: "org"}, State: CaptureOK},
+		{Definition: Definition{Table: "public.p", Entity: "p", Key: []string{}, Columns: []string{}, Exclude: []string{}, DefaultKey: true}, Before: true, State: CaptureOK},
 	}, list)
 	_, err = json.Marshal(list)
 	require.NoError(t, err)

@@ -13,7 +13,8 @@ import (
 func GrantApp(ctx context.Context, db DB, role string) error {
 	return grant(ctx, db, role, []string{
 		`grant usage on schema core to %s`,
-		`grant execute on function core.emit_event(text, jsonb, text), core.fn_observer_capture_converted(), core.fn_observer_convert() to %s`,
+		`grant execute on function core.emit_event(text, jsonb, text), core.fn_observer_capture_converted(), core.fn_observer_convert(),
+			core.fn_observer_note_capture(oid, boolean), core.fn_observer_forget_capture(text) to %s`,
 		`grant insert (id, object_type, modification_type, object_id, object_key, object_data, object_data_before, tenant_id, user_id,
 			actor_type, schema_version, trace_context, extra_metadata, seq, created_at) on core.tb_entity_change_log to %s`,
 	})

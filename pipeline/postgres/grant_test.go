@@ -78,10 +78,12 @@ func TestAWorkersRoleNeedsNoMoreThanGrantWorker(t *testing.T) {
 	fetchAndAck(t, q)
 	dead := &DeadLetters{DB: worker, Listener: "observer", Fence: generation(1)}
 	require.NoError(t, dead.Put(t.Context(), d))
+	_, err := ListCaptures(t.Context(), worker)
+	require.NoError(t, err)
 	execSQL(t, worker, `select core.emit_event('Order', '{}')`)
 	execSQL(t, worker, `delete from core.tb_entity_change_log`)
 
-	_, err := worker.Exec(t.Context(), `drop table core.tb_entity_change_log`)
+	_, err = worker.Exec(t.Context(), `drop table core.tb_entity_change_log`)
 	require.ErrorContains(t, err, "must be owner")
 	_, err = worker.Exec(t.Context(), `create table core.x (id int)`)
 	require.ErrorContains(t, err, "permission denied")

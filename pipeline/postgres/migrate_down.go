@@ -39,6 +39,12 @@ begin
     drop function if exists core.fn_entity_change_log_capture();
     drop function if exists core.fn_observer_capture_converted();
     drop function if exists core.fn_observer_convert();
+    drop function if exists core.fn_observer_lost(oid, jsonb, text[], text[]);
+    drop function if exists core.fn_observer_note_capture(oid, boolean);
+    drop function if exists core.fn_observer_forget_capture(text);
+    drop function if exists core.fn_observer_caller(text);
+    drop function if exists core.fn_observer_record_capture(oid, boolean);
+    drop function if exists core.fn_observer_arguments(bytea);
     drop function if exists core.fn_observer_wake();
     drop function if exists core.fn_observer_wake_at_commit();
     drop function if exists core.fn_observer_ensure_wake(text, boolean);
@@ -51,6 +57,7 @@ begin
     drop table if exists core.tb_observer_retry;
     drop table if exists core.tb_observer_dead_letter;
     drop table if exists core.tb_observer_dedup;
+    drop table if exists core.tb_observer_capture;
     drop table if exists core.tb_observer_schema_version;
     drop index if exists core.idx_entity_change_log_tx;
     if obj_description(to_regclass('core.tb_entity_change_log'), 'pg_class') = 'created by observer migrate' then
