@@ -133,6 +133,10 @@ public.orders is drifted: `+problem+`
 		"before": false, "no_before": true, "tenant": "tenant", "state": "drifted", "problem": problem, "command": command,
 	}, listed.Items[0])
 
+	dry := observer(t, "", "run", "--dry-run", "--config", cfg)
+	require.Zero(t, dry.code, dry.err)
+	require.Contains(t, dry.out, "note     capture      public.orders is captured as Order and drifted: "+problem+"; run: "+command+"\n")
+
 	succeeds(t, "capture", "add", "public.orders", "--entity", "Order", "--exclude", `"the secret, renamed"`, "--no-before", "--tenant", "tenant", "--replace", "--config", cfg)
 	require.Contains(t, succeeds(t, "capture", "list", "--config", cfg), "  ok\n")
 	run(t, db, `insert into orders values (7, 'new', 'hidden')`)

@@ -69,6 +69,7 @@ func (p *Pipeline) relay(ctx context.Context, pool *pgxpool.Pool, cfg postgres.C
 	}
 	var beside sync.WaitGroup
 	beside.Go(func() { p.watchReading(ctx, reader, lease) })
+	beside.Go(func() { p.watchCaptures(ctx, listCaptures(pool)) })
 	beside.Go(func() {
 		p.probe(ctx, bridgeCheck, bridgeFix, func(context.Context) error { return errors.Join(relay.Err(), confirm.trouble()) })
 		p.health.OK(bridgeCheck) // a standby publishes nothing

@@ -104,7 +104,7 @@ func checkLog(ctx context.Context, plan *Plan, cfg postgres.Config, log *slog.Lo
 	if checks[1].Detail != schemaCurrent { // the others need it
 		return checks
 	}
-	return append(checks, checkPosition(ctx, pool, cfg), checkCaptures(ctx, pool, plan))
+	return append(append(checks, checkPosition(ctx, pool, cfg)), checkCaptures(ctx, pool, plan)...)
 }
 
 // checkNATS checks what is needed of the server that carries the events.
@@ -158,12 +158,21 @@ func checkPosition(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Config)
 	return check
 }
 
-// checkCaptures names entities that observers wait for and no table is captured as. They may still come as custom events.
-func checkCaptures(ctx context.Context, pool *pgxpool.Pool, plan *Plan) Check {
+// checkCaptures names entities that observers wait for and no table is captured as, which may still come as custom events, and
+// captures that do not fit their tables.
+func checkCaptures(ctx context.Context, pool *pgxpool.Pool, plan *Plan) []Check {
 	captures, err := postgres.ListCaptures(ctx, pool)
 	if err != nil {
-		return Check{Name: "captures", Err: err}
+		return []Check{{Name: "captures", Err: err}}
 	}
+	checks := []Check{checkEntities(captures, plan)}
+	for _, c := range problemsOf(captures) {
+		checks = append(checks, Check{Name: captureCheck, Note: true, Detail: captureText(c) + "; run: " + c.Command})
+	}
+	return checks
+}
+
+func checkEntities(captures []postgres.Capture, plan *Plan) Check {
 	known := make([]string, len(captures))
 	for i, c := range captures {
 		known[i] = c.Entity
@@ -180,12 +189,16 @@ func checkCaptures(ctx context.Context, pool *pgxpool.Pool, plan *Plan) Check {
 	return Check{Name: "captures", Detail: fmt.Sprintf("%d tables", len(captures))}
 }
 
-// warnUncaptured logs at the start of a run what --dry-run notes about captures.
+// warnUncaptured logs at the start of a run what --dry-run notes about entities; watchCaptures tells of the rest.
 func (p *Pipeline) warnUncaptured(ctx context.Context, pool *pgxpool.Pool) {
-	switch check := checkCaptures(ctx, pool, p.plan); {
-	case check.Err != nil && ctx.Err() == nil:
-		p.log.Warn("captured tables could not be listed", slog.Any("error", check.Err))
-	case check.Note:
+	captures, err := postgres.ListCaptures(ctx, pool)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Warn("captured tables could not be listed", slog.Any("error", err))
+		}
+		return
+	}
+	if check := checkEntities(captures, p.plan); check.Note {
 		p.log.Warn("an observer waits for changes that no table gives", slog.String("reason", check.Detail))
 	}
 }

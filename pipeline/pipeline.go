@@ -46,6 +46,8 @@ type Pipeline struct {
 	cache      *metrics.Cache
 	results    *middleware.Results // nil: nothing is cached
 
+	capturesEvery time.Duration // between two looks at the captured tables
+
 	delivered, matched, deadLetters atomic.Int64
 	dispatcher                      atomic.Pointer[dispatch.Dispatcher] // of this term of leadership or the last
 	turn, worker                    atomic.Pointer[string]              // what Role.State tells; nil while starting
@@ -61,6 +63,7 @@ func New(opts Options) (*Pipeline, error) {
 		plan: opts.Plan, middleware: opts.Middleware, tracer: opts.Tracer, log: opts.Log, version: opts.Version, started: time.Now(),
 		metrics: metrics.New(registry), registry: registry, health: admin.NewHealth(),
 		cache: metrics.NewCache(registry), redis: outage.New(opts.Log, "redis fails, working without it", "redis works"),
+		capturesEvery: capturesEvery,
 	}
 	p.registerStats()
 	p.openEndpoints()

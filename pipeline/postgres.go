@@ -196,6 +196,7 @@ func (p *Pipeline) lead(ctx context.Context, pool *pgxpool.Pool, cfg postgres.Co
 	beside.Go(func() { p.report(ctx, &p.stats.events, figuresOf(reader, queue, dead)) })
 	beside.Go(func() { p.watchDeadLetters(ctx, dead.Waiting) })
 	beside.Go(func() { p.watchReading(ctx, reader, lease) })
+	beside.Go(func() { p.watchCaptures(ctx, listCaptures(pool)) })
 	beside.Go(func() {
 		postgres.RunRetention(ctx, postgres.RetentionConfig{DB: pool, Days: cfg.RetentionDays, Held: lease.Held, Log: p.log})
 	})

@@ -21,6 +21,7 @@ type Metrics struct {
 	Spilled         prometheus.Counter
 	BreakerOpen     *prometheus.GaugeVec // endpoint
 	Leader          prometheus.Gauge
+	CaptureProblems prometheus.Gauge
 	Dedup           Dedup
 }
 
@@ -41,14 +42,15 @@ func New(reg prometheus.Registerer) *Metrics {
 			Namespace: namespace, Name: "action_duration_seconds", Help: "Time that one attempt took.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2.5, 14),
 		}, []string{"type"}),
-		Retries:     prometheus.NewCounter(counter("retries_total", "Deliveries that were parked for another attempt.")),
-		DeadLetters: prometheus.NewCounter(counter("dead_letters_total", "Deliveries that became dead letters.")),
-		Alerts:      prometheus.NewCounterVec(counter("alerts_total", "Dead letters of observers with on_failure = \"alert\"."), []string{"observer"}),
-		Spilled:     prometheus.NewCounter(counter("spilled_total", "Deliveries that were sent to the retry queue without an attempt: their endpoint took no more, or an earlier one of their lane was there.")),
-		BreakerOpen: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "breaker_open", Help: "1 while an endpoint is taken to be down."}, []string{"endpoint"}),
-		Leader:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "leader", Help: "1 while this process reads the change log, 0 while it stands by."}),
+		Retries:         prometheus.NewCounter(counter("retries_total", "Deliveries that were parked for another attempt.")),
+		DeadLetters:     prometheus.NewCounter(counter("dead_letters_total", "Deliveries that became dead letters.")),
+		Alerts:          prometheus.NewCounterVec(counter("alerts_total", "Dead letters of observers with on_failure = \"alert\"."), []string{"observer"}),
+		Spilled:         prometheus.NewCounter(counter("spilled_total", "Deliveries that were sent to the retry queue without an attempt: their endpoint took no more, or an earlier one of their lane was there.")),
+		BreakerOpen:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "breaker_open", Help: "1 while an endpoint is taken to be down."}, []string{"endpoint"}),
+		Leader:          prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "leader", Help: "1 while this process reads the change log, 0 while it stands by."}),
+		CaptureProblems: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "capture_problems", Help: "Captured tables whose capture is disabled, drifted or missing: see observer capture list."}),
 	}
-	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Alerts, m.Spilled, m.BreakerOpen, m.Leader)
+	reg.MustRegister(m.EventsProcessed, m.EventLatency, m.ConditionErrors, m.Actions, m.ActionDuration, m.Retries, m.DeadLetters, m.Alerts, m.Spilled, m.BreakerOpen, m.Leader, m.CaptureProblems)
 	m.Dedup.register(reg)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
