@@ -105,13 +105,13 @@ func (c *Cluster) DataDir() string { return filepath.Join(c.dir, "data") }
 // NewDatabase returns the superuser's URL of a new empty database, which ends with the cluster.
 func (c *Cluster) NewDatabase(tb testing.TB) string {
 	tb.Helper()
-	return c.url("postgres", c.createDatabase(tb))
+	return c.url("postgres", c.createDatabase(tb, "template0"))
 }
 
-func (c *Cluster) createDatabase(tb testing.TB) string {
+func (c *Cluster) createDatabase(tb testing.TB, template string) string {
 	tb.Helper()
 	name := "test_" + strconv.FormatInt(c.databases.Add(1), 10)
-	if err := c.execute("create database " + name + " template template0"); err != nil {
+	if err := c.execute("create database " + name + " template " + template); err != nil {
 		tb.Fatalf("create database: %v", err)
 	}
 	return name

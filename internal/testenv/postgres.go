@@ -19,13 +19,47 @@ func Postgres(tb testing.TB) string {
 	if err != nil {
 		tb.Fatalf("start shared Postgres: %v", err)
 	}
-	name := cluster.createDatabase(tb)
+	return cluster.ofTest(tb, "template0")
+}
+
+// Template is a database that tests start with, such as one with our objects in it: copying it takes a tenth of the time that
+// making it takes.
+type Template struct {
+	// Prepare fills an empty database. It runs once.
+	Prepare func(url string) error
+
+	once sync.Once
+	name string
+	err  error
+}
+
+// Postgres is [Postgres] for a copy of the template.
+func (p *Template) Postgres(tb testing.TB) string {
+	tb.Helper()
+	cluster, err := sharedCluster()
+	if err != nil {
+		tb.Fatalf("start shared Postgres: %v", err)
+	}
+	p.once.Do(func() {
+		p.name = cluster.createDatabase(tb, "template0")
+		p.err = p.Prepare(cluster.url("postgres", p.name))
+	})
+	if p.err != nil {
+		tb.Fatalf("prepare database: %v", p.err)
+	}
+	return cluster.ofTest(tb, p.name)
+}
+
+// ofTest creates a database that ends with the test.
+func (c *Cluster) ofTest(tb testing.TB, template string) string {
+	tb.Helper()
+	name := c.createDatabase(tb, template)
 	tb.Cleanup(func() {
-		if err := cluster.execute(fmt.Sprintf("drop database if exists %s with (force)", name)); err != nil {
+		if err := c.execute(fmt.Sprintf("drop database if exists %s with (force)", name)); err != nil {
 			tb.Errorf("drop database of the test: %v", err)
 		}
 	})
-	return cluster.url("postgres", name)
+	return c.url("postgres", name)
 }
 
 // PostgresCluster starts a private cluster for tests that stop or crash one. Settings are lines of postgresql.conf, such

@@ -38,7 +38,7 @@ func TestMigrateRecordsWhatIsCapturedAlready(t *testing.T) {
 	recorded := queryOne[string](t, pool, registry)
 	role := newRole(t, pool)
 	require.NoError(t, GrantApp(t.Context(), pool, role))
-	execSQL(t, pool, `truncate core.tb_observer_capture; delete from core.tb_observer_schema_version where version_id = 8;
+	execSQL(t, pool, `truncate core.tb_observer_capture; delete from core.tb_observer_schema_version where version_id >= 8;
 		revoke execute on function core.fn_observer_note_capture(oid, boolean), core.fn_observer_forget_capture(text) from `+pgx.Identifier{role}.Sanitize()+`;
 		create table e (id int); create trigger "00_observer_capture" after insert on e for each row execute function core.fn_entity_change_log_capture('E', '{', '', '{}', 'true', '')`)
 	require.NoError(t, Migrate(t.Context(), pool, discard))

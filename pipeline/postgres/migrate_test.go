@@ -31,12 +31,20 @@ func connectTest(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
+// migrated is a database with our objects.
+var migrated = &testenv.Template{Prepare: func(url string) error {
+	pool, err := Connect(context.Background(), Config{URL: secret.String(url), ListenerName: "observer"}, discard)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return Migrate(context.Background(), pool, discard)
+}}
+
 // migratedDB is a new database with our objects.
 func migratedDB(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	pool := connectTest(t, testenv.Postgres(t))
-	require.NoError(t, Migrate(t.Context(), pool, discard))
-	return pool
+	return connectTest(t, migrated.Postgres(t))
 }
 
 func execSQL(t *testing.T, db DB, sql string, args ...any) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/fraiseql/observer/event"
 	"github.com/fraiseql/observer/internal/secret"
-	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
@@ -44,7 +43,7 @@ func newRig(tb testing.TB, url string, change ...func(*Config)) *rig {
 
 func newTestRig(t *testing.T, change ...func(*Config)) *rig {
 	t.Helper()
-	return newRig(t, testenv.Postgres(t), change...)
+	return newRig(t, migrated.Postgres(t), change...)
 }
 
 func (h *rig) exec(sql string, args ...any) {
