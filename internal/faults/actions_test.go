@@ -38,8 +38,7 @@ url = %q
 func TestASlowActionRepeatsNoOtherAfterACrash(t *testing.T) {
 	exact(t)
 	const n = 40
-	w := &world{url: testenv.Postgres(t), dir: t.TempDir()}
-	prepareDatabase(t, w.url)
+	w := &world{url: captured.Postgres(t), dir: t.TempDir()}
 	quick, slow := newCounter(t, 0), newCounter(t, 100*time.Millisecond)
 	config := filepath.Join(w.dir, "observer.toml")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, twoActions, w.url, quick.url, slow.url), 0o600))

@@ -22,7 +22,7 @@ func every(t *testing.T, interval, duration time.Duration, fault func()) {
 
 func TestLateCommitsAndRollbacksNeitherLoseNorInvert(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	o := startObserver(t, w.config(t, settings{}))
 	o.leads(t)
 	w.receiver.delay(0, 20*time.Millisecond)
@@ -35,7 +35,7 @@ func TestLateCommitsAndRollbacksNeitherLoseNorInvert(t *testing.T) {
 
 func TestKillingTheProcessLosesNothing(t *testing.T) {
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{})
 	o := startObserver(t, config)
 	o.leads(t)
@@ -56,7 +56,7 @@ func TestKillingTheProcessLosesNothing(t *testing.T) {
 
 func TestTerminatingItsSessionsLosesNothing(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	o := startObserver(t, w.config(t, settings{}))
 	o.leads(t)
 	w.receiver.delay(0, 20*time.Millisecond)

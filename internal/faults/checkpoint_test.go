@@ -13,7 +13,7 @@ import (
 // TestADeletedCheckpointRedeliversTheLog deletes the row while the process runs and while it does not.
 func TestADeletedCheckpointRedeliversTheLog(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	const old, fresh = 30, 100
 	w.commits(t, old) // before the first start: never delivered
 	w.begin()

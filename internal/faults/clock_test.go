@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // clockEnv names the file that says how many seconds the wall clock of a process is wrong by.
@@ -26,7 +24,7 @@ func TestClockJumpsChangeNothing(t *testing.T) {
 	onlyLong(t) // it builds the standard library anew
 	scenario(t)
 	binary := buildWithClock(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	clock := filepath.Join(w.dir, "clock")
 	jump := func(by time.Duration) {
 		require.NoError(t, os.WriteFile(clock, []byte(strconv.Itoa(int(by.Seconds()))), 0o600))

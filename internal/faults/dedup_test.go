@@ -14,7 +14,7 @@ import (
 // settled before a kill does not come again, however shortly before that was.
 func TestDeduplicationSurvivesKills(t *testing.T) {
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{redis: testenv.NewRedis(t).URL(), timeout: 1000})
 	o := startObserver(t, config)
 	o.leads(t)
@@ -33,7 +33,7 @@ func TestDeduplicationSurvivesKills(t *testing.T) {
 // TestRedisComesAndGoes stops the Redis that deduplicates, starts it again without its memory, and flushes it.
 func TestRedisComesAndGoes(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	server := testenv.NewRedis(t)
 	o := startObserver(t, w.config(t, settings{redis: server.URL()}))
 	o.leads(t)

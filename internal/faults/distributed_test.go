@@ -33,7 +33,7 @@ func newFleet(t *testing.T, databases int, nodes []*natsNode) *fleet {
 	t.Helper()
 	f := &fleet{nodes: nodes, replicas: len(nodes), ackWait: 4}
 	for range databases {
-		w := newWorld(t, testenv.Postgres(t))
+		w := newWorld(t, "")
 		parsed, err := url.Parse(w.url)
 		require.NoError(t, err)
 		w.source = strings.TrimPrefix(parsed.Path, "/")

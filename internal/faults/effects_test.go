@@ -217,7 +217,7 @@ func TestEndsOfTheProcessWhileOtherActionsRun(t *testing.T) {
 				onlyLong(t)
 			}
 			scenario(t)
-			w := newWorld(t, testenv.Postgres(t))
+			w := newWorld(t, "")
 			end := at(t, w)
 			w.elsewhere = func() []request {
 				var list []request

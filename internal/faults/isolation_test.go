@@ -122,8 +122,7 @@ func TestAnEndpointThatFailsInEveryWaySlowsNoOther(t *testing.T) {
 
 func besideOneThat(t *testing.T, bad []misbehaviour, factor float64) {
 	t.Helper()
-	url := testenv.Postgres(t)
-	prepareDatabase(t, url)
+	url := captured.Postgres(t)
 	c := newCrowd(t)
 	var file strings.Builder
 	fmt.Fprintf(&file, "[transport]\ntransport = \"postgres\"\n[transport.postgres]\nurl = %q\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n", url)

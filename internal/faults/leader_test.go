@@ -16,7 +16,7 @@ const standing = `msg="standing by: another process leads"`
 
 func TestAStandbyTakesOverFromAKilledLeader(t *testing.T) {
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	leader := startObserver(t, w.config(t, settings{instance: "one"}))
 	leader.leads(t)
 	standby := startObserver(t, w.config(t, settings{instance: "two"}))
@@ -38,7 +38,7 @@ func TestAStandbyTakesOverFromAKilledLeader(t *testing.T) {
 // hands; awake again it must neither send nor store anything.
 func TestAStoppedLeaderIsDeposed(t *testing.T) {
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	leader := startObserver(t, w.config(t, settings{instance: "one"}))
 	leader.leads(t)
 	standby := startObserver(t, w.config(t, settings{instance: "two"}))

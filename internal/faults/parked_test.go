@@ -38,7 +38,7 @@ var lateness = pick(3*time.Second, time.Second)
 func TestParkedDeliveriesLeaveInTime(t *testing.T) {
 	onlyLong(t)
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{retry: patient, level: "info"})
 	start := func() *observer {
 		o := startObserver(t, config)

@@ -7,14 +7,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // TestAnEventThatKillsTheProcessBecomesADeadLetter starts the process again each time that it died.
 func TestAnEventThatKillsTheProcessBecomesADeadLetter(t *testing.T) {
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{team: "deadly"})
 	o := startObserver(t, config)
 	o.leads(t)

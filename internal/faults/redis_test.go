@@ -25,7 +25,7 @@ var trouble = pick(3*time.Second, 10*time.Second)
 // redisWorld is a world that is deduplicated through a Redis at url.
 func redisWorld(t *testing.T, url string) (w *world, o *observer, config string) {
 	t.Helper()
-	w = newWorld(t, testenv.Postgres(t))
+	w = newWorld(t, "")
 	config = w.config(t, settings{redis: url, timeout: 1000})
 	o = startObserver(t, config)
 	o.leads(t)

@@ -16,7 +16,7 @@ import (
 // TestADumpRestoredElsewhereNeedsACommand moves the database to another cluster, where transaction ids mean nothing.
 func TestADumpRestoredElsewhereNeedsACommand(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{})
 	o := startObserver(t, config)
 	o.leads(t)

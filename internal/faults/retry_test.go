@@ -22,7 +22,7 @@ max_attempts = 1000`
 // are parked.
 func TestAFailingReceiverGetsEverythingLater(t *testing.T) {
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{retry: patient})
 	o := startObserver(t, config)
 	o.leads(t)
@@ -67,7 +67,7 @@ func TestAFailingReceiverGetsEverythingLater(t *testing.T) {
 // TestAHeldLaneKeepsItsOrder is the same with on_retry = "hold": nothing overtakes.
 func TestAHeldLaneKeepsItsOrder(t *testing.T) {
 	exact(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{retry: patient, onRetry: "hold"})
 	o := startObserver(t, config)
 	o.leads(t)
@@ -107,7 +107,7 @@ type deadLetterPage struct {
 // TestDeadLettersAreShownAndRetried goes through the operator's commands.
 func TestDeadLettersAreShownAndRetried(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{retry: "initial_delay_ms = 50\nmax_delay_ms = 50\nmax_attempts = 3"})
 	o := startObserver(t, config)
 	o.leads(t)

@@ -5,15 +5,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // TestRollingRestartsRepeatNothing replaces the leader of two processes again and again: the one that stood by takes over,
 // and a new one stands by.
 func TestRollingRestartsRepeatNothing(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	configs := []string{w.config(t, settings{instance: "one"}), w.config(t, settings{instance: "two"})}
 	instances := []string{"one", "two"}
 	leader := startObserver(t, configs[0])

@@ -13,7 +13,7 @@ import (
 // TestEndingUnderLoadRepeatsNothing ends the process again and again while the writers go on.
 func TestEndingUnderLoadRepeatsNothing(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{shutdown: "5s", start: "beginning"})
 	w.receiver.delay(5*time.Millisecond, 50*time.Millisecond)
 	startWriters(t, w.writers, t.Name())
@@ -35,7 +35,7 @@ func TestEndingUnderLoadRepeatsNothing(t *testing.T) {
 // TestEndingDoesNotWaitLongerThanItsLimit ends the process while the receiver hangs.
 func TestEndingDoesNotWaitLongerThanItsLimit(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	config := w.config(t, settings{shutdown: "1s", timeout: 60_000}) // a busy machine must not make the receiver's delay a failed attempt
 	o := startObserver(t, config)
 	o.leads(t)
@@ -56,7 +56,7 @@ func TestEndingDoesNotWaitLongerThanItsLimit(t *testing.T) {
 // stays open: it blocks the installation of the wake-up trigger, which in turn would block every writer.
 func TestAFirstStartDoesNotWaitForALongTransaction(t *testing.T) {
 	scenario(t)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	startWriters(t, w.writers, t.Name())
 	w.writers.grows(t, 100)
 	o := startObserver(t, w.config(t, settings{}))

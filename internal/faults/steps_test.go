@@ -76,7 +76,7 @@ func TestAKillAtAnyStepLosesNothing(t *testing.T) {
 	for name, times := range steps {
 		t.Run(string(name), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, testenv.Postgres(t))
+			w := newWorld(t, "")
 			config := w.config(t, settings{start: "beginning", redis: testenv.NewRedis(t).URL(), timeout: 1000, retry: patient, onRetry: "hold", team: "steps"})
 			v := w.killsAt(t, name, config, times.deduplicated, "deduplicated")
 			require.LessOrEqual(t, v.duplicates, len(w.kills)*concurrency, "what ran at a kill")
@@ -95,7 +95,7 @@ func TestAKillAtAnyStepWithoutDeduplication(t *testing.T) {
 			if !long {
 				t.Parallel()
 			}
-			w := newWorld(t, testenv.Postgres(t))
+			w := newWorld(t, "")
 			v := w.killsAt(t, name, w.config(t, settings{start: "beginning", retry: patient, onRetry: "hold", team: "steps"}), times.plain, "")
 			require.LessOrEqual(t, v.duplicates, v.allowed)
 		})

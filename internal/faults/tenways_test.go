@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/fraiseql/observer/internal/testenv"
 )
 
 // TestAReceiverThatFailsInTenWaysGetsEverything lets some requests fail, each in another way, and then all of them. What it
@@ -14,7 +12,7 @@ import (
 func TestAReceiverThatFailsInTenWaysGetsEverything(t *testing.T) {
 	scenario(t)
 	require.Len(t, misbehaviours, 10)
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, "")
 	w.refuses = true
 	o := startObserver(t, w.config(t, settings{retry: patient, onRetry: "hold", timeout: 500}))
 	o.leads(t)

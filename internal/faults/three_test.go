@@ -33,8 +33,7 @@ func TestARetryRepeatsItsOwnActionOnly(t *testing.T) {
 					}
 				}))
 				t.Cleanup(server.Close)
-				url := testenv.Postgres(t)
-				prepareDatabase(t, url)
+				url := captured.Postgres(t)
 				var text strings.Builder
 				fmt.Fprintf(&text, "[transport]\ntransport = \"postgres\"\n[transport.postgres]\nurl = %q\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n[performance]\nenable_concurrent = %t\n[[observers]]\nname = \"three\"\nentity = \"E\"\non_retry = %q\n[observers.retry]\ninitial_delay_ms = 50\n", url, concurrent, onRetry)
 				for _, path := range []string{"first", "second", "third"} {

@@ -88,8 +88,7 @@ func TestEveryTopologyDoesTheSame(t *testing.T) {
 	topologies := map[string]func(*testing.T) string{
 		"postgres": func(t *testing.T) string {
 			t.Helper()
-			url := testenv.Postgres(t)
-			prepareDatabase(t, url)
+			url := captured.Postgres(t)
 			return fmt.Sprintf("[transport]\ntransport = \"postgres\"\n[transport.postgres]\nurl = %q\n", url)
 		},
 		"nats": func(t *testing.T) string {

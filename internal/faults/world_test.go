@@ -42,22 +42,34 @@ type world struct {
 	elsewhere func() []request // what arrived where no webhook goes; nil: the receiver has it
 }
 
-// newWorld prepares the database at url.
+// newWorld prepares the database at url; "": a new one.
 func newWorld(t *testing.T, url string) *world {
 	t.Helper()
+	if url == "" {
+		url = captured.Postgres(t)
+	} else {
+		require.NoError(t, prepare(url))
+	}
 	w := &world{url: url, dir: t.TempDir(), receiver: newReceiver(t), journal: newJournal(), recovery: -1, excused: map[string]bool{}}
 	w.writers = &writers{url: url, journal: w.journal, pause: 40 * time.Millisecond, late: pick(800*time.Millisecond, 2*time.Second), abort: rollbacks}
-	prepareDatabase(t, url)
 	return w
 }
 
-func prepareDatabase(t *testing.T, url string) {
-	t.Helper()
-	pool, err := postgres.Connect(t.Context(), postgres.Config{URL: secret.String(url)}, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
+// captured is a database with our objects and a captured table.
+var captured = &testenv.Template{Prepare: prepare}
+
+func prepare(url string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	pool, err := postgres.Connect(ctx, postgres.Config{URL: secret.String(url)}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
 	defer pool.Close()
-	require.NoError(t, postgres.Migrate(t.Context(), pool, slog.New(slog.DiscardHandler)))
-	require.NoError(t, capture(t.Context(), pool))
+	if err := postgres.Migrate(ctx, pool, slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	return capture(ctx, pool)
 }
 
 func capture(ctx context.Context, pool *pgxpool.Pool) error {
