@@ -14,15 +14,13 @@ import (
 	"time"
 )
 
-// aloneFor is how long an idle connection is trusted to stand without a look.
-const aloneFor = 50 * time.Millisecond
-
 // maxInformational is how many 1xx answers may come before the real one.
 const maxInformational = 5
 
 // conn is one connection, used by one request at a time.
 type conn struct {
 	net.Conn
+	*looker
 	owner   *Transport
 	address string
 	in      *bufio.Reader // of the conn, whose Read counts
@@ -33,7 +31,20 @@ type conn struct {
 	failed  error     // of reading, which the parser of answers does not tell in the middle of a line
 }
 
-var errLongHeaders = errors.New("the headers of the answer are too long")
+var (
+	errLongHeaders = errors.New("the headers of the answer are too long")
+	errUnasked     = errors.New("the server answered before it was asked")
+)
+
+// sight is what a look at a connection finds on which no answer is due.
+type sight int
+
+const (
+	unseen sight = iota // nothing can be said
+	quiet
+	spoken // the server has sent something
+	ended
+)
 
 func (c *conn) Read(p []byte) (int, error) {
 	if c.left <= 0 {
@@ -51,19 +62,16 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stands reports whether the server has neither closed an idle connection nor said anything unasked.
-func (c *conn) stands() bool {
-	if time.Since(c.since) < aloneFor {
-		return true
-	}
-	_ = c.SetDeadline(time.Time{}) // that of the last request; fails on a closed connection, as the look does
-	return silent(c.Conn)
+// prepare gives the connection the deadline of the next exchange and looks at it. What the server says before it is asked
+// would be taken for the answer to the next request, and that one's answer for the one after it.
+func (c *conn) prepare(deadline time.Time) sight {
+	_ = c.SetDeadline(deadline) // fails on a closed connection, as the look does
+	return c.look()
 }
 
 // exchange sends a request and reads the headers of its answer. After an error the connection is closed.
-func (c *conn) exchange(ctx context.Context, r *Request, deadline time.Time) (*Answer, error) {
+func (c *conn) exchange(ctx context.Context, r *Request) (*Answer, error) {
 	c.heard, c.failed, c.left = false, nil, c.owner.MaxHeaderBytes
-	_ = c.SetDeadline(deadline) // fails on a closed connection, as all that follows does
 	ended := context.AfterFunc(ctx, func() {
 		_ = c.SetDeadline(time.Unix(1, 0)) // whoever waits for the connection notices
 	})

@@ -60,9 +60,10 @@ type Body interface {
 	Limit(d time.Duration)
 }
 
-// Handles reports whether the transport can send a request to u; net/http sends the others.
+// Handles reports whether the transport can send a request to u; net/http sends the others. Where no connection can be looked
+// at before it is used again, that is all of them.
 func Handles(u *url.URL) bool {
-	if u.Scheme != "http" {
+	if !canLook || u.Scheme != "http" {
 		return false
 	}
 	for i := range len(u.Host) {
@@ -80,8 +81,8 @@ func (t *Transport) Do(ctx context.Context, r *Request, limit time.Duration) (*A
 		return nil, err
 	}
 	deadline, address := time.Now().Add(limit), addressOf(r.URL)
-	if c := t.take(address); c != nil {
-		answer, err := c.exchange(ctx, r, deadline)
+	if c := t.take(address, deadline); c != nil {
+		answer, err := c.exchange(ctx, r)
 		if err == nil || c.heard || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			return answer, err
 		}
@@ -90,7 +91,7 @@ func (t *Transport) Do(ctx context.Context, r *Request, limit time.Duration) (*A
 	if err != nil {
 		return nil, err
 	}
-	return c.exchange(ctx, r, deadline)
+	return c.exchange(ctx, r)
 }
 
 func (t *Transport) connect(ctx context.Context, address string, deadline time.Time) (*conn, error) {
@@ -103,8 +104,12 @@ func (t *Transport) connect(ctx context.Context, address string, deadline time.T
 		}
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	c := &conn{Conn: raw, owner: t, address: address}
+	c := &conn{Conn: raw, looker: newLooker(raw), owner: t, address: address}
 	c.in, c.out = bufio.NewReader(c), bufio.NewWriter(raw)
+	if c.prepare(deadline) == spoken {
+		_ = c.Close() // nothing was sent
+		return nil, fmt.Errorf("connect: %w", errUnasked)
+	}
 	return c, nil
 }
 
@@ -125,8 +130,9 @@ func check(r *Request) error {
 	return nil
 }
 
-// take returns the idle connection that was used last and still stands, nil when there is none.
-func (t *Transport) take(address string) *conn {
+// take returns the idle connection that was used last and still stands, nil when there is none. A server may have closed it,
+// or said something unasked, at any moment since its last answer.
+func (t *Transport) take(address string, deadline time.Time) *conn {
 	for {
 		t.mu.Lock()
 		list := t.idle[address]
@@ -138,10 +144,10 @@ func (t *Transport) take(address string) *conn {
 		list[len(list)-1] = nil
 		t.idle[address] = list[:len(list)-1]
 		t.mu.Unlock()
-		if c.stands() {
+		if c.prepare(deadline) == quiet {
 			return c
 		}
-		_ = c.Close() // the server did so before
+		_ = c.Close() // it served
 	}
 }
 

@@ -32,42 +32,55 @@ type server struct {
 	connections, requests atomic.Int64
 }
 
-func serve(t *testing.T, each exchange) *server {
+// listen hands each connection to each, with its number from 0.
+func listen(t *testing.T, each func(conn *net.TCPConn, n int)) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s := &server{address: listener.Addr().String()}
+	ctx, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	t.Cleanup(func() {
 		_ = listener.Close()
+		end()
 		running.Wait()
 	})
 	running.Go(func() {
-		for {
+		for n := 0; ; n++ {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
 			s.connections.Add(1)
+			context.AfterFunc(ctx, func() { _ = conn.Close() })
 			running.Go(func() {
 				defer func() { _ = conn.Close() }()
-				in := bufio.NewReader(conn)
-				for n := 0; ; n++ {
-					req, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					body, err := io.ReadAll(req.Body)
-					if err != nil {
-						return
-					}
-					req.Body = io.NopCloser(bytes.NewReader(body))
-					s.requests.Add(1)
-					if !each(conn, n, req) {
-						return
-					}
-				}
+				each(conn.(*net.TCPConn), n)
 			})
+		}
+	})
+	return s
+}
+
+func serve(t *testing.T, each exchange) *server {
+	t.Helper()
+	var s *server
+	s = listen(t, func(conn *net.TCPConn, _ int) {
+		in := bufio.NewReader(conn)
+		for n := 0; ; n++ {
+			req, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				return
+			}
+			req.Body = io.NopCloser(bytes.NewReader(body))
+			s.requests.Add(1)
+			if !each(conn, n, req) {
+				return
+			}
 		}
 	})
 	return s
@@ -201,15 +214,6 @@ func TestABodyMayEndWithItsConnection(t *testing.T) {
 
 func TestAConnectionThatTheServerClosed(t *testing.T) {
 	t.Parallel()
-	t.Run("while it was idle", func(t *testing.T) {
-		t.Parallel()
-		s := serve(t, func(conn net.Conn, n int, req *http.Request) bool { return answers(ok)(conn, n, req) && false })
-		tr := transport(t)
-		send(t, tr, request(t, s, nil))
-		<-time.After(100 * time.Millisecond)
-		send(t, tr, request(t, s, nil))
-		require.EqualValues(t, 2, s.requests.Load())
-	})
 	t.Run("at the moment of the next request", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, func(conn net.Conn, n int, req *http.Request) bool { return n == 0 && answers(ok)(conn, n, req) })
@@ -227,25 +231,6 @@ func TestAConnectionThatTheServerClosed(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		require.EqualValues(t, 1, s.requests.Load())
 	})
-}
-
-// Servers say 408 before they close what is idle: it is the answer to nothing.
-func TestAnAnswerThatNobodyAskedFor(t *testing.T) {
-	t.Parallel()
-	s := serve(t, func(conn net.Conn, n int, req *http.Request) bool {
-		if !answers(ok)(conn, n, req) {
-			return false
-		}
-		<-time.After(20 * time.Millisecond)
-		return answers("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")(conn, n, req)
-	})
-	tr := transport(t)
-	for range 2 {
-		status, _ := send(t, tr, request(t, s, nil))
-		require.Equal(t, 200, status)
-		<-time.After(150 * time.Millisecond)
-	}
-	require.EqualValues(t, 2, s.connections.Load())
 }
 
 // The reader of answers reports what was cut in the middle of a line as malformed.
