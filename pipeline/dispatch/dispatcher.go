@@ -66,6 +66,7 @@ type Dispatcher struct {
 	index   *index
 	actions map[string]*action
 	slots   chan struct{}
+	shares  shares
 	parked  *parkedLanes
 	spills  spills
 	jobs    sync.WaitGroup // deliveries that have not settled
@@ -94,7 +95,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Dispatcher{cfg: cfg, actions: map[string]*action{}, slots: make(chan struct{}, cfg.MaxConcurrency), parked: newParkedLanes(cfg.Lanes), spills: spills{more: make(chan struct{}, 1)}}
-	shares := map[string]*share{}
+	endpoints := map[string]*share{}
 	routes := make([]*route, 0, len(cfg.Observers))
 	for _, o := range cfg.Observers {
 		r := &route{Observer: o}
@@ -106,27 +107,23 @@ func New(cfg Config) (*Dispatcher, error) {
 			a := newAction(o, name)
 			if cfg.Endpoint != nil {
 				endpoint, down := cfg.Endpoint(o.Name, name)
-				a.share, a.down = shareOf(shares, endpoint), down
+				a.share, a.down = shareOf(endpoints, endpoint), down
 			}
 			d.actions[topic] = a
 			r.actions = append(r.actions, a)
 		}
 		routes = append(routes, r)
 	}
-	if len(shares) == 1 {
-		for _, s := range shares {
-			s.unlimited = true
-		}
-	}
+	d.shares.slots, d.shares.unlimited = cfg.MaxConcurrency, len(endpoints) <= 1
 	d.index = newIndex(routes)
 	return d, nil
 }
 
-func shareOf(shares map[string]*share, endpoint string) *share {
-	if endpoint != "" && shares[endpoint] == nil {
-		shares[endpoint] = &share{}
+func shareOf(endpoints map[string]*share, endpoint string) *share {
+	if endpoint != "" && endpoints[endpoint] == nil {
+		endpoints[endpoint] = &share{}
 	}
-	return shares[endpoint]
+	return endpoints[endpoint]
 }
 
 // Subscribe implements message.Subscriber for the topics of [Topic]. The channel closes when [Dispatcher.Run] has drained.

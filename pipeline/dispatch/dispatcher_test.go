@@ -87,6 +87,12 @@ func (r *rig) note(format string, args ...any) {
 	r.log = append(r.log, fmt.Sprintf(format, args...))
 }
 
+func (r *rig) noted() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.log)
+}
+
 func (r *rig) stop() {
 	r.cancel()
 	close(r.up)

@@ -41,7 +41,7 @@ type job struct {
 	ordered  bool
 	pause    time.Duration // before the next attempt, when this one is nacked
 	parked   bool          // it comes from the retry queue
-	entered  time.Time     // when it became one of those that its share counts
+	began    time.Time     // when it got its slot, where a share counts that; guarded by shares
 	next     *job
 	last     *job // of the lane; kept by the job that runs
 }
@@ -59,9 +59,6 @@ func newJob(w *work, d *event.Delivery, a *action, rest []*action) *job {
 	}
 	return j
 }
-
-// free is how many slots nobody has.
-func (d *Dispatcher) free() int { return cap(d.slots) - len(d.slots) }
 
 func (a *action) delivery(w *work) *event.Delivery {
 	d := &event.Delivery{Event: w.event, Observer: a.observer, Action: a.name, Generation: w.generation}
@@ -128,7 +125,7 @@ func (d *Dispatcher) start(ctx context.Context, j *job, alive bool) {
 			}
 		}
 		if alive {
-			entered, waits := j.action.share.enter(j, d.free)
+			entered, waits := d.shares.enter(j)
 			if waits {
 				return
 			}
@@ -150,6 +147,7 @@ func (d *Dispatcher) start(ctx context.Context, j *job, alive bool) {
 func (d *Dispatcher) run(ctx context.Context, j *job, alive bool) bool {
 	if alive {
 		if d.begin(ctx, j.work) {
+			d.shares.acquired(j)
 			if d.hand(ctx, j) {
 				return true
 			}
@@ -161,9 +159,9 @@ func (d *Dispatcher) run(ctx context.Context, j *job, alive bool) bool {
 	return false
 }
 
-// leaveShare gives back what share.enter gave, and starts those whose turn it is now.
+// leaveShare gives back what shares.enter gave, and starts those whose turn it is now.
 func (d *Dispatcher) leaveShare(ctx context.Context, j *job) {
-	for _, next := range j.action.share.leave(j, d.free()) {
+	for _, next := range d.shares.leave(j) {
 		go func() { // counted in jobs
 			if !d.run(ctx, next, true) {
 				d.start(ctx, next.leave(), false)

@@ -120,7 +120,7 @@ func (d *Dispatcher) Forget(ctx context.Context, stored func(context.Context) ([
 func (d *Dispatcher) Busy() []string {
 	var topics []string
 	for topic, a := range d.actions {
-		if a.share.full() || a.down != nil && a.down() {
+		if d.shares.full(a.share) || a.down != nil && a.down() {
 			topics = append(topics, topic)
 		}
 	}

@@ -24,6 +24,7 @@ type work struct {
 	open       atomic.Int32
 	begun      atomic.Bool // one of its deliveries was started
 	abandoned  atomic.Bool // one of its deliveries is left to the next process
+	entered    int32       // deliveries that have entered their shares, which guard it
 
 	actions chan struct{} // limits the actions at the same time; nil where there is one delivery only
 	turn    chan struct{} // guards running; a channel, since its holder may wait for a slot
