@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -26,14 +27,14 @@ func BenchmarkDispatch(b *testing.B) {
 				DeadLetter:     func(context.Context, *event.Delivery) error { return nil },
 			}
 			for i := range tc.endpoints {
-				name := fmt.Sprint(i)
+				name := strconv.Itoa(i)
 				cfg.Observers = append(cfg.Observers, dispatch.Observer{Name: name, Entity: name, Actions: []string{"x"}})
 			}
 			d, err := dispatch.New(cfg)
 			require.NoError(b, err)
 			var handlers sync.WaitGroup
 			for i := range tc.endpoints {
-				msgs, err := d.Subscribe(b.Context(), dispatch.Topic(fmt.Sprint(i), "x"))
+				msgs, err := d.Subscribe(b.Context(), dispatch.Topic(strconv.Itoa(i), "x"))
 				require.NoError(b, err)
 				handle := d.Settle(func(*message.Message) ([]*message.Message, error) {
 					if i < tc.hanging {
@@ -50,7 +51,7 @@ func BenchmarkDispatch(b *testing.B) {
 			up := make(chan *message.Message)
 			handlers.Go(func() { d.Run(context.Background(), up) })
 			send := func(endpoint, id int) {
-				up <- msgOf(&event.Event{ID: fmt.Sprint(id), Type: event.Update, Entity: fmt.Sprint(endpoint), EntityID: fmt.Sprint(id), Data: []byte(`{}`), Timestamp: time.Unix(0, 0)})
+				up <- msgOf(&event.Event{ID: strconv.Itoa(id), Type: event.Update, Entity: strconv.Itoa(endpoint), EntityID: strconv.Itoa(id), Data: []byte(`{}`), Timestamp: time.Unix(0, 0)})
 			}
 			for i := range 40 * tc.hanging { // less than would be spilled
 				send(i%tc.hanging, i)

@@ -2,6 +2,7 @@ package dispatch_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
@@ -57,10 +57,10 @@ func TestWhatWaitsStartsWhenOthersFreeTheirSlots(t *testing.T) {
 			return nil
 		})
 		for i := range 24 {
-			r.up <- change(others[i%8], fmt.Sprint("b", i), fmt.Sprint(i))
+			r.up <- change(others[i%8], fmt.Sprint("b", i), strconv.Itoa(i))
 		}
 		for i := range 10 {
-			r.up <- change("a", fmt.Sprint("a", i), fmt.Sprint(i))
+			r.up <- change("a", fmt.Sprint("a", i), strconv.Itoa(i))
 		}
 		freed := now() + 50*time.Millisecond
 		advance(time.Second)
@@ -124,10 +124,10 @@ func TestAnEndpointThatHangsDoesNotGetAllSlotsThatBecomeFreeAtOnce(t *testing.T)
 			return nil
 		})
 		for i := range 11 {
-			r.up <- change("b", fmt.Sprint("b", i), fmt.Sprint(i))
+			r.up <- change("b", fmt.Sprint("b", i), strconv.Itoa(i))
 		}
 		for i := range 30 {
-			r.up <- change("a", fmt.Sprint("a", i), fmt.Sprint(i))
+			r.up <- change("a", fmt.Sprint("a", i), strconv.Itoa(i))
 		}
 		synctest.Wait()
 		require.Equal(t, map[string]int{"a/x": 4, "b/x": 11}, running)
@@ -147,23 +147,22 @@ func TestEndpointsWhereDeliveriesWaitTakeTurns(t *testing.T) {
 		cfg := several(&queue{}, "a", "b")
 		cfg.MaxConcurrency = 3
 		const changes = 30
-		started := map[string]int{}
+		started, apart := map[string]int{}, 0
 		r := start(t, cfg, func(r *rig, topic string, _ *event.Delivery) error {
 			r.mu.Lock()
 			started[topic]++
-			if n := started["a/x"] + started["b/x"]; n > 3 && n < changes {
-				assert.InDelta(t, started["a/x"], started["b/x"], 3, "after %d", n)
-			}
+			apart = max(apart, started["a/x"]-started["b/x"], started["b/x"]-started["a/x"])
 			r.mu.Unlock()
 			advance(10 * time.Millisecond)
 			return nil
 		})
 		for i := range changes {
-			r.up <- change([]string{"a", "b"}[i%2], fmt.Sprint(i), fmt.Sprint(i))
+			r.up <- change([]string{"a", "b"}[i%2], strconv.Itoa(i), strconv.Itoa(i))
 		}
 		advance(time.Minute)
 		r.stop()
 		require.Equal(t, map[string]int{"a/x": changes / 2, "b/x": changes / 2}, started)
+		require.LessOrEqual(t, apart, 3, "the slots")
 	})
 }
 
@@ -185,10 +184,10 @@ func TestTheWaitForASlotDoesNotMakeAnEndpointSlow(t *testing.T) {
 			return nil
 		})
 		for i := range 2 {
-			r.up <- change("slow", fmt.Sprint(i), fmt.Sprint(i))
+			r.up <- change("slow", strconv.Itoa(i), strconv.Itoa(i))
 		}
 		for i := range 50 {
-			r.up <- change("a", fmt.Sprint(i), fmt.Sprint(i))
+			r.up <- change("a", strconv.Itoa(i), strconv.Itoa(i))
 		}
 		advance(2 * time.Second)
 		require.Zero(t, done.Load(), "no slot is free")
