@@ -35,6 +35,13 @@ func patient(url string) redisconn.Config {
 	return cfg
 }
 
+// endless is for what must not wait: any time-out takes longer than the test.
+func endless(url string) redisconn.Config {
+	cfg := config(url)
+	cfg.ConnectTimeoutSecs, cfg.CommandTimeoutSecs = 3600, 3600
+	return cfg
+}
+
 // keeps reports whether client writes and reads.
 func keeps(t *testing.T, client redis.UniversalClient) error {
 	t.Helper()
@@ -58,13 +65,13 @@ func keeps(t *testing.T, client redis.UniversalClient) error {
 func TestAnACLUserGetsWhatItMay(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewRedis(t, "user default off", "user app on >s3cret ~key:* +@all -info")
-	client := open(t, config("redis://app:s3cret@"+server.Address()))
+	client := open(t, patient("redis://app:s3cret@"+server.Address()))
 	require.NoError(t, keeps(t, client))
 	require.ErrorContains(t, client.Set(t.Context(), "other", 1, 0).Err(), "NOPERM")
 	for _, url := range []string{"redis://app:wrong@" + server.Address(), "redis://:s3cret@" + server.Address()} {
-		require.ErrorContains(t, open(t, config(url)).Ping(t.Context()).Err(), "WRONGPASS")
+		require.ErrorContains(t, open(t, patient(url)).Ping(t.Context()).Err(), "WRONGPASS")
 	}
-	require.ErrorContains(t, open(t, config("redis://"+server.Address())).Ping(t.Context()).Err(), "NOAUTH")
+	require.ErrorContains(t, open(t, patient("redis://"+server.Address())).Ping(t.Context()).Err(), "NOAUTH")
 }
 
 func TestTheNextMasterIsFoundThroughSentinel(t *testing.T) {
@@ -78,13 +85,13 @@ func TestTheNextMasterIsFoundThroughSentinel(t *testing.T) {
 		"sentinel auth-user shop app", "sentinel auth-pass shop s3cret",
 		"sentinel down-after-milliseconds shop 500", "sentinel failover-timeout shop 2000")
 	url := "redis://watch:w4tch@" + sentinel.Address() + "/2?master_name=shop&username=app&password=s3cret&addr=" + sentinel.Address()
-	client := open(t, config(url))
+	client := open(t, patient(url))
 	require.NoError(t, keeps(t, client))
-	direct := open(t, config("redis://app:s3cret@"+master.Address()+"/2"))
+	direct := open(t, patient("redis://app:s3cret@"+master.Address()+"/2"))
 	require.Equal(t, int64(20), direct.DBSize(t.Context()).Val(), "in the database that the URL names")
 
 	testenv.Eventually(t, within, func() error {
-		watch := open(t, config("redis://watch:w4tch@"+sentinel.Address()))
+		watch := open(t, patient("redis://watch:w4tch@"+sentinel.Address()))
 		if n, err := watch.Do(t.Context(), "SENTINEL", "REPLICAS", "shop").Slice(); err != nil || len(n) != 1 {
 			return fmt.Errorf("the Sentinel knows %d replicas: %w", len(n), err)
 		}
@@ -92,7 +99,7 @@ func TestTheNextMasterIsFoundThroughSentinel(t *testing.T) {
 	})
 	master.Stop(t)
 	testenv.Eventually(t, within, func() error { return keeps(t, client) })
-	direct = open(t, config("redis://app:s3cret@"+replica.Address()+"/2"))
+	direct = open(t, patient("redis://app:s3cret@"+replica.Address()+"/2"))
 	require.Equal(t, "master", direct.Do(t.Context(), "ROLE").Val().([]any)[0])
 }
 
@@ -105,11 +112,11 @@ func TestSentinelsThatAreAwayAreSaidWithoutPasswords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			begin := time.Now()
-			err := open(t, config(test.url)).Ping(t.Context()).Err()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			err := open(t, endless(test.url)).Ping(ctx).Err()
 			require.ErrorContains(t, err, test.says)
 			require.NotContains(t, err.Error(), "s3cret")
-			require.Less(t, time.Since(begin), 3*time.Second)
 		})
 	}
 }
@@ -123,12 +130,12 @@ func newCluster(t *testing.T, settings ...string) []*testenv.RedisServer {
 		nodes = append(nodes, testenv.NewRedis(t, settings...))
 	}
 	for i, node := range nodes {
-		client := open(t, config(node.URL()))
+		client := open(t, patient(node.URL()))
 		require.NoError(t, client.ClusterAddSlotsRange(t.Context(), i*16384/3, (i+1)*16384/3-1).Err())
 		require.NoError(t, client.ClusterMeet(t.Context(), "127.0.0.1", nodes[0].Port()).Err())
 	}
 	for _, node := range nodes {
-		client := open(t, config(node.URL()))
+		client := open(t, patient(node.URL()))
 		testenv.Eventually(t, within, func() error {
 			info, err := client.ClusterInfo(t.Context()).Result()
 			if err == nil && (!strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_size:3")) {
@@ -144,10 +151,10 @@ func TestEveryNodeOfAClusterIsUsedAndAsked(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t)
 	url := "redis://" + nodes[0].Address() + "?addr=" + nodes[0].Address() // the others are learnt from it
-	client := open(t, config(url))
+	client := open(t, patient(url))
 	testenv.Eventually(t, within, func() error { return keeps(t, client) })
 	for _, node := range nodes {
-		require.Positive(t, open(t, config(node.URL())).DBSize(t.Context()).Val())
+		require.Positive(t, open(t, patient(node.URL())).DBSize(t.Context()).Val())
 	}
 	nodes[2].Stop(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -161,7 +168,7 @@ func TestOneOfTheAddressesOfAClusterDoes(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t)
 	gone := away(t)[len("redis://app:s3cret@"):]
-	client := open(t, config("redis://"+gone+"/0?addr="+nodes[1].Address()))
+	client := open(t, patient("redis://"+gone+"/0?addr="+nodes[1].Address()))
 	testenv.Eventually(t, within, func() error { return keeps(t, client) })
 }
 
