@@ -1,6 +1,8 @@
 package memory_test
 
 import (
+	"flag"
+	"os"
 	"testing"
 	"time"
 
@@ -12,6 +14,15 @@ import (
 	"github.com/fraiseql/observer/pipeline/window"
 	"github.com/fraiseql/observer/pipeline/window/windowtest"
 )
+
+func TestMain(m *testing.M) {
+	// The tests of the universal suite wait for time-outs: more of them run at once than there are processors, unless
+	// -parallel says otherwise.
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 func suite(size int, ordered bool) (tests.Features, tests.PubSubConstructor, tests.ConsumerGroupPubSubConstructor) {
 	broker := memory.NewBroker(0)
@@ -29,26 +40,32 @@ func suite(size int, ordered bool) (tests.Features, tests.PubSubConstructor, tes
 }
 
 func TestUniversalSuiteWithAWindowOf256(t *testing.T) {
+	t.Parallel()
 	features, pubSub, group := suite(256, false)
 	tests.TestPubSub(t, features, pubSub, group)
 }
 
 func TestUniversalSuiteInOrderWithAWindowOfOne(t *testing.T) {
+	t.Parallel()
 	features, pubSub, group := suite(1, true)
 	tests.TestPubSub(t, features, pubSub, group)
 }
 
 func TestUniversalStressSuite(t *testing.T) {
+	t.Parallel()
 	features, pubSub, group := suite(256, false)
 	tests.TestPubSubStressTest(t, features, pubSub, group)
 }
 
 func TestSecondSuite(t *testing.T) {
-	broker := memory.NewBroker(0)
-	windowtest.Run(t, func(t *testing.T, size int) (message.Publisher, *window.Subscriber) {
-		t.Helper()
-		sub, err := memory.NewSubscriber(broker, "group", window.Config{Size: size, DrainTimeout: 10 * time.Second})
-		require.NoError(t, err)
-		return memory.NewPublisher(broker), sub
+	t.Parallel()
+	windowtest.RunInBubbles(t, func() windowtest.PubSub {
+		broker := memory.NewBroker(0)
+		return func(t *testing.T, size int) (message.Publisher, *window.Subscriber) {
+			t.Helper()
+			sub, err := memory.NewSubscriber(broker, "group", window.Config{Size: size, DrainTimeout: 10 * time.Second})
+			require.NoError(t, err)
+			return memory.NewPublisher(broker), sub
+		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -26,6 +27,20 @@ const patience = 20 * time.Second
 // Run runs the suite.
 func Run(t *testing.T, pubSub PubSub) {
 	t.Helper()
+	run(t, func(t *testing.T, test func(*testing.T, PubSub)) { t.Helper(); test(t, pubSub) })
+}
+
+// RunInBubbles runs the suite by the clock of [synctest], each test with a PubSub of its own. It is for what has no server.
+func RunInBubbles(t *testing.T, build func() PubSub) {
+	t.Helper()
+	run(t, func(t *testing.T, test func(*testing.T, PubSub)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) { test(t, build()) })
+	})
+}
+
+func run(t *testing.T, within func(*testing.T, func(*testing.T, PubSub))) {
+	t.Helper()
 	for name, test := range map[string]func(*testing.T, PubSub){
 		"what is in flight at a shutdown is settled and does not come again":  drains,
 		"a handler that takes long gets its message once":                     staysOut,
@@ -36,7 +51,7 @@ func Run(t *testing.T, pubSub PubSub) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, pubSub)
+			within(t, test)
 		})
 	}
 }
