@@ -2,8 +2,8 @@ package handlers
 
 import (
 	"context"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fraiseql/observer/event"
-	"github.com/fraiseql/observer/internal/secret"
 )
 
 func TestGateKeepsToItsRate(t *testing.T) {
@@ -121,17 +120,16 @@ func TestGateWaitEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// countingServer is a receiver that counts the requests it has at the same time.
-type countingServer struct {
-	*httptest.Server
-
+// counting is a receiver, reached over pipes, that counts the requests it has at the same time.
+type counting struct {
 	now, most, all atomic.Int64
 }
 
-func newCountingServer(t *testing.T, takes time.Duration) *countingServer {
+// newCounting returns a receiver that takes so long for each request, and what sends to it by the clock of a bubble.
+func newCounting(t *testing.T, takes time.Duration) (*counting, *HTTP) {
 	t.Helper()
-	c := &countingServer{}
-	c.Server = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	c, h, listener := &counting{}, newTestHTTP(t), make(pipes)
+	server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		now := c.now.Add(1)
 		defer c.now.Add(-1)
 		c.all.Add(1)
@@ -139,10 +137,44 @@ func newCountingServer(t *testing.T, takes time.Duration) *countingServer {
 			most = c.most.Load()
 		}
 		<-time.After(takes)
-	}))
-	t.Cleanup(c.Close)
-	return c
+	})}
+	h.plain.Dial = func(context.Context, string, string) (net.Conn, error) {
+		client, conn := net.Pipe()
+		listener <- conn
+		return client, nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener) // until it is closed
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+	})
+	return c, h
 }
+
+// pipes is a listener that accepts what is sent to it.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	conn, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+func (pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// receiving is the URL of a receiver that is reached over pipes.
+const receiving = "http://receiver.test/"
 
 // crowd runs an action in n goroutines at the same time.
 func crowd(t *testing.T, w *Webhook, n int) {
@@ -159,60 +191,68 @@ func crowd(t *testing.T, w *Webhook, n int) {
 }
 
 func TestGateBoundsTheRequestsInFlight(t *testing.T) {
+	const takes = 5 * time.Millisecond
 	for name, tc := range map[string]struct {
-		cfg   WebhookConfig
-		most  int64
-		least time.Duration
+		cfg  WebhookConfig
+		most int64
+		want time.Duration
 	}{
-		"one":                 {WebhookConfig{MaxInFlight: 1}, 1, 64 * 5 * time.Millisecond},
-		"seven":               {WebhookConfig{MaxInFlight: 7}, 7, 64 / 7 * 5 * time.Millisecond},
-		"three and at a rate": {WebhookConfig{MaxInFlight: 3, RateLimit: 100}, 3, 630 * time.Millisecond},
+		"one":                  {WebhookConfig{MaxInFlight: 1}, 1, 64 * takes},
+		"seven":                {WebhookConfig{MaxInFlight: 7}, 7, 10 * takes},
+		"three and at a rate":  {WebhookConfig{MaxInFlight: 3, RateLimit: 100}, 1, 630*time.Millisecond + takes},
+		"three where it bites": {WebhookConfig{MaxInFlight: 3, RateLimit: 1000}, 3, 22 * takes},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCountingServer(t, 5*time.Millisecond)
-			tc.cfg.URL = secret.String(c.URL)
-			start := time.Now()
-			crowd(t, newTestWebhook(t, newTestHTTP(t), tc.cfg), 64)
-			require.GreaterOrEqual(t, time.Since(start), tc.least)
-			require.EqualValues(t, 64, c.all.Load())
-			require.LessOrEqual(t, c.most.Load(), tc.most)
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, h := newCounting(t, takes)
+				tc.cfg.URL = receiving
+				start := time.Now()
+				crowd(t, newTestWebhook(t, h, tc.cfg), 64)
+				require.InDelta(t, tc.want.Seconds(), time.Since(start).Seconds(), 0.004)
+				require.EqualValues(t, 64, c.all.Load())
+				require.Equal(t, tc.most, c.most.Load())
+			})
 		})
 	}
-}
-
-func TestGateUsesItsSlots(t *testing.T) {
-	c := newCountingServer(t, 50*time.Millisecond)
-	crowd(t, newTestWebhook(t, newTestHTTP(t), WebhookConfig{URL: secret.String(c.URL), MaxInFlight: 8}), 64)
-	require.Greater(t, c.most.Load(), int64(1))
 }
 
 func TestGateWaitIsNotTheAttempts(t *testing.T) {
 	for name, cfg := range map[string]WebhookConfig{"for its turn": {RateLimit: 2}, "for a slot": {MaxInFlight: 1}} {
 		t.Run(name, func(t *testing.T) {
-			c := newCountingServer(t, 300*time.Millisecond)
-			cfg.URL, cfg.TimeoutMS = secret.String(c.URL), 1000
-			start := time.Now()
-			crowd(t, newTestWebhook(t, newTestHTTP(t), cfg), 5)
-			require.Greater(t, time.Since(start), 1400*time.Millisecond, "the last one waited for longer than an attempt may take")
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, h := newCounting(t, 300*time.Millisecond)
+				cfg.URL, cfg.TimeoutMS = receiving, 1000
+				start := time.Now()
+				crowd(t, newTestWebhook(t, h, cfg), 5)
+				require.GreaterOrEqual(t, time.Since(start), 1500*time.Millisecond, "the last one waited for longer than an attempt may take")
+			})
 		})
 	}
 }
 
 func TestGateOfAWebhookEndsWithItsContext(t *testing.T) {
-	c := newCountingServer(t, 0)
-	w := newTestWebhook(t, newTestHTTP(t), WebhookConfig{URL: secret.String(c.URL), RateLimit: 0.001})
-	require.NoError(t, w.Run(t.Context(), newTestDelivery(`{}`)))
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
-	require.ErrorIs(t, w.Run(ctx, newTestDelivery(`{}`)), context.Canceled)
-	require.EqualValues(t, 1, c.all.Load())
+	synctest.Test(t, func(t *testing.T) {
+		c, h := newCounting(t, 0)
+		w := newTestWebhook(t, h, WebhookConfig{URL: receiving, RateLimit: 0.001})
+		require.NoError(t, w.Run(t.Context(), newTestDelivery(`{}`)))
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		time.AfterFunc(time.Second, cancel)
+		require.ErrorIs(t, w.Run(ctx, newTestDelivery(`{}`)), context.Canceled)
+		require.Equal(t, time.Second, time.Since(start))
+		require.EqualValues(t, 1, c.all.Load())
+	})
 }
 
 func TestGateIsLeftByRequestsThatFail(t *testing.T) {
-	c := newCountingServer(t, 0)
-	w := newTestWebhook(t, newTestHTTP(t), WebhookConfig{URL: secret.String(c.URL), BodyTemplate: `{{ data.n }}`, MaxInFlight: 2})
-	for range 5 {
-		require.True(t, event.IsPermanent(w.Run(t.Context(), newTestDelivery(`{}`))))
-	}
-	require.NoError(t, w.Run(t.Context(), newTestDelivery(`{"n": 1}`)))
+	synctest.Test(t, func(t *testing.T) {
+		_, h := newCounting(t, 0)
+		w := newTestWebhook(t, h, WebhookConfig{URL: receiving, BodyTemplate: `{{ data.n }}`, MaxInFlight: 2})
+		for range 5 {
+			require.True(t, event.IsPermanent(w.Run(t.Context(), newTestDelivery(`{}`))))
+		}
+		require.NoError(t, w.Run(t.Context(), newTestDelivery(`{"n": 1}`)))
+	})
 }

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"encoding/json"
+	"flag"
 	"os"
 	"testing"
 	"time"
@@ -13,6 +14,11 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv(receiverVariable) != "" {
 		serve()
+	}
+	// Most tests wait for a server or for a time-out: more of them run at once than there are processors, unless -parallel
+	// says otherwise.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	os.Exit(testenv.MainWithLeakCheck(m))
 }

@@ -199,13 +199,16 @@ func hostiles(elsewhere string) map[string]hostile {
 	return list
 }
 
-// timeout is short for those who use all of it, and long for the others: the machine may be busy.
+// timeout is short for those who use all of it, and endless for the others. Whoever waits for that takes longer than
+// tooLong, which a busy machine does not.
 func (h hostile) timeout() int {
 	if h.class == "timeout" {
 		return 600
 	}
-	return 5000
+	return 3600_000
 }
+
+const tooLong = 30 * time.Second
 
 // judge compares what came of a request with what should have.
 func (h hostile) judge(err error) error {
@@ -235,7 +238,7 @@ func TestHostileReceivers(t *testing.T) {
 			url, requests := rawServer(t, tc.talk)
 			start := time.Now()
 			err := webhook(t, handlers.WebhookConfig{URL: secret.String(url + "/s3cret?t=s3cret"), TimeoutMS: tc.timeout()}).Run(t.Context(), delivery(`{}`))
-			require.Less(t, time.Since(start), 3*time.Second)
+			require.Less(t, time.Since(start), tooLong)
 			require.NoError(t, tc.judge(err))
 			if err != nil {
 				require.ErrorContains(t, err, "POST "+url+": ")
@@ -273,7 +276,11 @@ func TestHostileStatusOfEachKind(t *testing.T) {
 
 func TestHostileTLS(t *testing.T) {
 	t.Parallel()
-	for name, talk := range map[string]func(net.Conn){"plain HTTP": say("HTTP/1.1 400 Bad Request\r\n\r\n"), "nothing": say(""), "silence": hang("")} {
+	for name, tc := range map[string]hostile{
+		"plain HTTP": {talk: say("HTTP/1.1 400 Bad Request\r\n\r\n"), class: "tls"},
+		"nothing":    {talk: say(""), class: "reset"},
+		"silence":    {talk: hang(""), class: "timeout"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -287,17 +294,14 @@ func TestHostileTLS(t *testing.T) {
 				}
 				defer func() { _ = c.Close() }()
 				_, _ = c.Read(make([]byte, 4096))
-				talk(c)
+				tc.talk(c)
 			})
 			t.Cleanup(running.Wait)
 			t.Cleanup(func() { _ = l.Close() })
 			start := time.Now()
-			err = webhook(t, handlers.WebhookConfig{URL: secret.String("https://" + l.Addr().String() + "/s3cret"), TimeoutMS: 500}).Run(t.Context(), delivery(`{}`))
-			want := map[string]string{"plain HTTP": "tls", "nothing": "reset", "silence": "timeout"}[name]
-			require.Equal(t, want, event.Class(err), "%v", err)
-			require.False(t, event.IsPermanent(err))
-			require.NotContains(t, err.Error(), "s3cret")
-			require.Less(t, time.Since(start), 3*time.Second)
+			err = webhook(t, handlers.WebhookConfig{URL: secret.String("https://" + l.Addr().String() + "/s3cret"), TimeoutMS: tc.timeout()}).Run(t.Context(), delivery(`{}`))
+			require.NoError(t, tc.judge(err))
+			require.Less(t, time.Since(start), tooLong)
 		})
 	}
 }
@@ -316,10 +320,11 @@ func TestHostileSilenceUntilTheContextEnds(t *testing.T) {
 
 // TestHostileReceiversHurtNobodyElse is not parallel: it measures.
 func TestHostileReceiversHurtNobodyElse(t *testing.T) {
-	const (
-		requests, workers = 2000, 24
-		megabyte          = 1 << 20
-	)
+	const workers, megabyte = 24, 1 << 20
+	requests, quiet := 2000, 2*time.Second
+	if testing.Short() {
+		requests, quiet = 400, time.Second/2
+	}
 	elsewhere, led := receiver(t, nil)
 	h, err := handlers.NewHTTP(handlers.HTTPConfig{Concurrency: workers})
 	require.NoError(t, err)
@@ -355,7 +360,7 @@ func TestHostileReceiversHurtNobodyElse(t *testing.T) {
 					if err := b.judge(b.Run(t.Context(), delivery(`{}`))); err != nil {
 						t.Errorf("%s: %v", b.name, err)
 					}
-					if took := time.Since(start); took > 5*time.Second {
+					if took := time.Since(start); took > tooLong {
 						t.Errorf("%s took %s", b.name, took)
 					}
 				}
@@ -364,7 +369,7 @@ func TestHostileReceiversHurtNobodyElse(t *testing.T) {
 		running.Wait()
 	}
 	run(len(list)) // what is made once is there
-	alone := p99(t, good, func() { <-time.After(2 * time.Second) })
+	alone := p99(t, good, func() { <-time.After(quiet) })
 	before, peak := heap(), int64(0)
 	amidst := p99(t, good, func() { peak = highest(func() { run(requests) }) })
 	t.Logf("healthy receiver: p99 %s alone, %s amidst; heap: %d KiB before, %d at most", alone, amidst, before>>10, peak>>10)

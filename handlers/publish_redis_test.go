@@ -174,14 +174,14 @@ func (s *redisServer) url() string { return "redis://" + s.address() }
 func TestPublishOutlivesItsRedis(t *testing.T) {
 	t.Parallel()
 	s := newRedisServer(t)
-	action := redisAction(t, s.url(), "orders", "")
+	cfg := redisConfig(s.url())
+	cfg.ConnectTimeoutSecs, cfg.CommandTimeoutSecs = 3600, 3600 // which a wait for anything would take
+	action := publishAction(t, serversEnv(t, handlers.ServersConfig{Redis: cfg}), handlers.PublishConfig{Topic: "orders"})
 	require.NoError(t, inTime(t, action, delivery(`{}`)))
 	for range 2 {
 		s.stop()
 		for range 20 { // more than the pool has connections
-			begin := time.Now()
 			requireTransient(t, inTime(t, action, delivery(`{}`)), "refused", "network", "reset")
-			require.Less(t, time.Since(begin), time.Second)
 		}
 		s.start(t)
 		testenv.Eventually(t, 30*time.Second, func() error { return inTime(t, action, delivery(`{}`)) })

@@ -121,7 +121,9 @@ func TestSQLTakesALargeEvent(t *testing.T) {
 
 func TestSQLCallsEveryKindOfFunction(t *testing.T) {
 	t.Parallel()
-	const note = `insert into app.seen (event) values ($1)`
+	url, db := shop(t)
+	schemas := 0
+	const note = `insert into seen (event) values ($1)`
 	for name, create := range map[string]string{
 		"void":                `(event jsonb) returns void language plpgsql as $$ begin ` + note + `; end $$`,
 		"a value":             `(event jsonb) returns int language sql as $$ ` + note + ` returning 1 $$`,
@@ -132,27 +134,34 @@ func TestSQLCallsEveryKindOfFunction(t *testing.T) {
 		"a record":            `(event jsonb) returns record language plpgsql as $$ begin ` + note + `; return (1, 2); end $$`,
 		"a default":           `(event jsonb, again bool default true) returns void language plpgsql as $$ begin ` + note + `; end $$`,
 		"any type":            `(event anyelement) returns void language plpgsql as $$ begin ` + note + `; end $$`,
-		"a variable number":   `(variadic events jsonb[]) returns void language plpgsql as $$ begin insert into app.seen (event) values (events[1]); end $$`,
-		"security of another": `(event jsonb) returns void language plpgsql security definer set search_path = '' as $$ begin ` + note + `; end $$`,
+		"a variable number":   `(variadic events jsonb[]) returns void language plpgsql as $$ begin insert into seen (event) values (events[1]); end $$`,
+		"security of another": `(event jsonb) returns void language plpgsql security definer as $$ begin ` + note + `; end $$`,
 	} {
+		schemas++
+		schema := "kind" + strconv.Itoa(schemas)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, db := shop(t, `create function app.on_order`+create)
-			action := sqlAction(t, url, "app.on_order")
+			_, err := db.Exec(t.Context(), fmt.Sprintf(`create schema %s; create table %[1]s.seen (event jsonb)`, schema))
+			require.NoError(t, err)
+			_, err = db.Exec(t.Context(), fmt.Sprintf(`set local search_path to %s; create function %[1]s.on_order%s; alter function %[1]s.on_order set search_path to %[1]s`, schema, create))
+			require.NoError(t, err)
+			action := sqlAction(t, url, schema+".on_order")
 			checker, ok := action.(handlers.Checker)
 			require.True(t, ok)
 			detail, err := checker.Check(t.Context())
 			require.NoError(t, err)
-			require.Regexp(t, `^app\.on_order\(.*\) is there$`, detail)
-			requireSeen(t, db, 0) // the check ran nothing
+			require.Regexp(t, `^`+schema+`\.on_order\(.*\) is there$`, detail)
+			seen := `select count(*)::text from ` + schema + `.seen`
+			require.Equal(t, "0", queryText(t, db, seen), "the check ran nothing")
 			require.NoError(t, runSQL(t, action, `{}`))
-			requireSeen(t, db, 1)
+			require.Equal(t, "1", queryText(t, db, seen))
 		})
 	}
 }
 
 func TestSQLFindsFunctionsOfAnyName(t *testing.T) {
 	t.Parallel()
+	url, db := shop(t)
 	for written, quoted := range map[string]string{
 		`App.On_Order`:                       `app.on_order`,
 		`app.on_order$2`:                     `app.on_order$2`,
@@ -171,15 +180,21 @@ func TestSQLFindsFunctionsOfAnyName(t *testing.T) {
 			if written == `"app"."a.b"` {
 				schema = "app"
 			}
-			url, db := shop(t, `create schema if not exists `+schema, `create function `+quoted+`(event jsonb) returns void language sql as $$ insert into app.seen (event) values (event) $$`)
+			for _, statement := range []string{
+				`create schema if not exists ` + schema,
+				`create function ` + quoted + `(event jsonb) returns void language sql as $$ insert into app.seen (event) values (event) $$`,
+			} {
+				_, err := db.Exec(t.Context(), statement)
+				require.NoError(t, err)
+			}
 			action := sqlAction(t, url, written)
 			checker, ok := action.(handlers.Checker)
 			require.True(t, ok)
 			detail, err := checker.Check(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, written+"(jsonb) is there", detail)
-			require.NoError(t, runSQL(t, action, `{}`))
-			requireSeen(t, db, 1)
+			require.NoError(t, runSQL(t, action, `{"name": `+strconv.Quote(written)+`}`))
+			require.Equal(t, "1", queryText(t, db, `select count(*)::text from app.seen where event -> 'data' ->> 'name' = $1`, written))
 		})
 	}
 }
@@ -542,10 +557,10 @@ func TestSQLOfAStandbyIsTransient(t *testing.T) {
 	require.ErrorContains(t, err, "during recovery")
 }
 
-// hanging is the number of functions under way on the server.
+// hanging is the number of functions under way on the server, or of commits that run one.
 func hanging(t *testing.T, db *pgxpool.Pool) error {
 	t.Helper()
-	if n := queryText(t, db, `select count(*)::text from pg_stat_activity where datname = current_database() and state <> 'idle' and query like '%"app".%' and pid <> pg_backend_pid()`); n != "0" {
+	if n := queryText(t, db, `select count(*)::text from pg_stat_activity where datname = current_database() and state <> 'idle' and (query like '%"app".%' or query = 'commit') and pid <> pg_backend_pid()`); n != "0" {
 		return fmt.Errorf("%s functions run", n)
 	}
 	return nil
@@ -553,47 +568,61 @@ func hanging(t *testing.T, db *pgxpool.Pool) error {
 
 func TestSQLStopsTheServerToo(t *testing.T) {
 	t.Parallel()
-	target, db := shop(t,
-		`create function app.hang(event jsonb) returns void language plpgsql as $$ begin insert into app.seen (event) values (event); perform pg_sleep(600); end $$`,
-		`create function app.wait(event jsonb) returns void language plpgsql as $$ begin insert into app.seen (event) values (event); perform pg_advisory_lock(42); end $$`,
-		`create function app.loop(event jsonb) returns void language plpgsql as $$ begin loop null; end loop; end $$`,
-		`create function app.rows(event jsonb) returns setof int language sql rows 1 as $$ select generate_series(1, 2000000000) $$`,
-		`create function app.late() returns trigger language plpgsql as $$ begin perform pg_sleep(600); return null; end $$`,
-		`create table app.slow (n int)`,
-		`create constraint trigger late after insert on app.slow deferrable initially deferred for each row execute function app.late()`,
-		`create function app.commits_late(event jsonb) returns void language sql as $$ insert into app.slow values (1) $$`,
-	)
-	holder, err := db.Acquire(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(holder.Release)
-	_, err = holder.Exec(t.Context(), `select pg_advisory_lock(42)`)
-	require.NoError(t, err)
-
-	for name, url := range map[string]string{"directly": target, "through a proxy": testenv.PgBouncer(t, target)} {
-		for _, function := range []string{"app.hang", "app.wait", "app.loop", "app.rows", "app.commits_late"} {
-			action := sqlAction(t, url, function)
-			checker, ok := action.(handlers.Checker)
-			require.True(t, ok)
-			_, err := checker.Check(t.Context()) // connects, so that the time below is the function's
+	for name, through := range map[string]func(t *testing.T, url string) string{
+		"directly":        func(_ *testing.T, url string) string { return url },
+		"through a proxy": func(t *testing.T, url string) string { t.Helper(); return testenv.PgBouncer(t, url) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target, db := shop(t,
+				`create function app.hang(event jsonb) returns void language plpgsql as $$ begin insert into app.seen (event) values (event); perform pg_sleep(600); end $$`,
+				`create function app.wait(event jsonb) returns void language plpgsql as $$ begin insert into app.seen (event) values (event); perform pg_advisory_lock(42); end $$`,
+				`create function app.loop(event jsonb) returns void language plpgsql as $$ begin loop null; end loop; end $$`,
+				`create function app.rows(event jsonb) returns setof int language sql rows 1 as $$ select generate_series(1, 2000000000) $$`,
+				`create function app.late() returns trigger language plpgsql as $$ begin perform pg_sleep(600); return null; end $$`,
+				`create table app.slow (n int)`,
+				`create constraint trigger late after insert on app.slow deferrable initially deferred for each row execute function app.late()`,
+				`create function app.commits_late(event jsonb) returns void language sql as $$ insert into app.slow values (1) $$`,
+			)
+			holder, err := db.Acquire(t.Context())
 			require.NoError(t, err)
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			began := time.Now()
-			err = action.Run(ctx, delivery(`{}`))
-			cancel()
-			require.Less(t, time.Since(began), attemptTime, "%s %s", function, name)
-			require.EqualError(t, err, "call "+function+": no result in time", name)
-			require.Equal(t, "timeout", event.Class(err))
-			require.False(t, event.IsPermanent(err))
-			testenv.Eventually(t, attemptTime, func() error { return hanging(t, db) })
+			t.Cleanup(holder.Release)
+			_, err = holder.Exec(t.Context(), `select pg_advisory_lock(42)`)
+			require.NoError(t, err)
 
-			ctx, cancel = context.WithCancel(t.Context())
-			time.AfterFunc(300*time.Millisecond, cancel)
-			err = action.Run(ctx, delivery(`{}`))
-			require.ErrorIs(t, err, context.Canceled, "%s %s", function, name)
-			testenv.Eventually(t, attemptTime, func() error { return hanging(t, db) })
-		}
+			url := through(t, target)
+			for _, function := range []string{"app.hang", "app.wait", "app.loop", "app.rows", "app.commits_late"} {
+				action := sqlAction(t, url, function)
+				checker, ok := action.(handlers.Checker)
+				require.True(t, ok)
+				_, err := checker.Check(t.Context()) // connects, so that the time below is the function's
+				require.NoError(t, err)
+				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				began := time.Now()
+				err = action.Run(ctx, delivery(`{}`))
+				cancel()
+				require.Less(t, time.Since(began), attemptTime, function)
+				require.EqualError(t, err, "call "+function+": no result in time")
+				require.Equal(t, "timeout", event.Class(err))
+				require.False(t, event.IsPermanent(err))
+				testenv.Eventually(t, attemptTime, func() error { return hanging(t, db) })
+
+				ctx, cancel = context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- action.Run(ctx, delivery(`{}`)) }()
+				testenv.Eventually(t, attemptTime, func() error {
+					if hanging(t, db) == nil {
+						return errors.New("it does not hang yet")
+					}
+					return nil
+				})
+				cancel()
+				require.ErrorIs(t, <-ended, context.Canceled, function)
+				testenv.Eventually(t, attemptTime, func() error { return hanging(t, db) })
+			}
+			requireSeen(t, db, 0)
+		})
 	}
-	requireSeen(t, db, 0)
 }
 
 func TestSQLReturnsWhenTheFunctionIsOver(t *testing.T) {

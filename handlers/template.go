@@ -111,9 +111,12 @@ func (t *Template) Static() bool {
 }
 
 // Render fills the template from an event. Its errors are permanent: the same event would fail again.
-func (t *Template) Render(e *event.Event) ([]byte, error) {
+func (t *Template) Render(e *event.Event) ([]byte, error) { return t.renderWithin(e, 1) }
+
+// renderWithin is Render with a part of the work that it may cost.
+func (t *Template) renderWithin(e *event.Event, part int) ([]byte, error) {
 	size := len(e.Data) + len(e.Before) + len(e.Changes)
-	r := renderer{template: t, event: e, limit: maxAddition + size, work: maxWork + 100*size}
+	r := renderer{template: t, event: e, limit: maxAddition + size, work: (maxWork + 100*size) / part}
 	r.out = make([]byte, 0, t.size+256)
 	var err error
 	if t.html != nil {
