@@ -93,10 +93,10 @@ func (c *Cluster) configure(settings []string) error {
 }
 
 // URL returns the superuser's URL of the database postgres.
-func (c *Cluster) URL() string { return c.url("postgres", "postgres") }
+func (c *Cluster) URL() string { return c.url("postgres") }
 
-func (c *Cluster) url(user, database string) string {
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", user, c.port, database)
+func (c *Cluster) url(database string) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", c.port, database)
 }
 
 // DataDir returns the data directory.
@@ -105,7 +105,7 @@ func (c *Cluster) DataDir() string { return filepath.Join(c.dir, "data") }
 // NewDatabase returns the superuser's URL of a new empty database, which ends with the cluster.
 func (c *Cluster) NewDatabase(tb testing.TB) string {
 	tb.Helper()
-	return c.url("postgres", c.createDatabase(tb, "template0"))
+	return c.url(c.createDatabase(tb, "template0"))
 }
 
 func (c *Cluster) createDatabase(tb testing.TB, template string) string {

@@ -42,7 +42,7 @@ func (p *Template) Postgres(tb testing.TB) string {
 	}
 	p.once.Do(func() {
 		p.name = cluster.createDatabase(tb, "template0")
-		p.err = p.Prepare(cluster.url("postgres", p.name))
+		p.err = p.Prepare(cluster.url(p.name))
 	})
 	if p.err != nil {
 		tb.Fatalf("prepare database: %v", p.err)
@@ -59,7 +59,7 @@ func (c *Cluster) ofTest(tb testing.TB, template string) string {
 			tb.Errorf("drop database of the test: %v", err)
 		}
 	})
-	return c.url("postgres", name)
+	return c.url(name)
 }
 
 // PostgresCluster starts a private cluster for tests that stop or crash one. Settings are lines of postgresql.conf, such

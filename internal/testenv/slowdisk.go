@@ -30,15 +30,15 @@ var slowDisk = sync.OnceValues(func() (string, error) {
 	if err = os.WriteFile(source, slowDiskSource, 0o600); err != nil {
 		return "", fmt.Errorf("write %s: %w", source, err)
 	}
-	compiler, err := exec.Command("go", "env", "CC").Output() //nolint:noctx // it reads settings and ends
+	compiler, err := exec.Command("go", "env", "CC").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the C compiler: %w", err)
 	}
 	words := append(strings.Fields(string(compiler)), "-shared", "-fPIC", "-o", library, source, "-ldl")
-	if output, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil { //nolint:gosec,noctx // the compiler that Go uses
+	if output, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w:\n%s", library, err, output)
 	}
-	return library, os.Chmod(library, 0o755) //nolint:gosec // the server runs as another user
+	return library, os.Chmod(library, 0o755)
 })
 
 // NewSlowCluster is [NewCluster] on a disk where each fsync takes so much longer.

@@ -2,16 +2,16 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fraiseql/observer/internal/testenv"
 )
@@ -48,11 +48,11 @@ func (w *writers) commitTogether(t *testing.T, h *rig, receivers []*receiver) {
 	for begun, round := time.Now(), 0; round < 20 || time.Since(begun) < soak(t); round++ {
 		// Long enough, at times, for every reader to fall asleep.
 		require.NoError(t, sleep(t.Context(), time.Duration(rand.ExpFloat64()*float64(60*time.Millisecond))))
-		var all sync.WaitGroup
+		var all errgroup.Group
 		for i := range 1 + rand.IntN(8) {
-			all.Go(func() { w.commitOne(t, h, 10*round+i) })
+			all.Go(func() error { return w.commitOne(t.Context(), h, 10*round+i) })
 		}
-		all.Wait()
+		require.NoError(t, all.Wait())
 		committed := time.Now()
 		for _, c := range receivers {
 			w.settle(t, c)
@@ -65,21 +65,22 @@ func (w *writers) commitTogether(t *testing.T, h *rig, receivers []*receiver) {
 }
 
 // commitOne commits one change, or rolls it back.
-func (w *writers) commitOne(t *testing.T, h *rig, key int) {
-	tx, err := h.pool.Begin(t.Context())
-	if !assert.NoError(t, err) {
-		return
+func (w *writers) commitOne(ctx context.Context, h *rig, key int) error {
+	tx, err := h.pool.Begin(ctx)
+	if err != nil {
+		return err
 	}
-	name, err := w.revise(t.Context(), tx, key)
-	assert.NoError(t, err)
-	assert.NoError(t, sleep(t.Context(), time.Duration(rand.IntN(4))*time.Millisecond))
-	if rand.IntN(10) == 0 {
-		assert.NoError(t, tx.Rollback(t.Context()))
-		return
+	name, err := w.revise(ctx, tx, key)
+	if err == nil {
+		err = sleep(ctx, time.Duration(rand.IntN(4))*time.Millisecond)
 	}
-	if assert.NoError(t, tx.Commit(t.Context())) {
+	if err != nil || rand.IntN(10) == 0 {
+		return errors.Join(err, tx.Rollback(ctx))
+	}
+	if err = tx.Commit(ctx); err == nil {
 		w.note(w.committed, []string{name})
 	}
+	return err
 }
 
 // TestFewOfTheCommitsAtOneMomentNotify runs the trigger of each transaction before it commits.
