@@ -45,7 +45,7 @@ func (p *Pipeline) watchCaptures(ctx context.Context, ask func(context.Context) 
 			p.tellCaptures(told, problems)
 		case failed.IsZero() || time.Since(failed) >= capturesRemind:
 			failed = time.Now()
-			p.log.Warn("captured tables cannot be looked at, will try again", slog.Any("error", err))
+			p.log.Warn("cannot check the captured tables, retrying", slog.Any("error", err))
 		}
 		if !pause(ctx, p.capturesEvery) {
 			p.showCaptures(nil) // a standby does not look
@@ -107,7 +107,7 @@ func (p *Pipeline) tellCaptures(told map[string]toldCapture, problems []postgres
 	for table := range told {
 		if !there[table] {
 			delete(told, table)
-			p.log.Info("the problem of a capture is gone", slog.String("table", table))
+			p.log.Info("capture fits its table again", slog.String("table", table))
 		}
 	}
 }

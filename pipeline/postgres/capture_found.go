@@ -38,7 +38,10 @@ var findCapturesSQL = `with g as (
 		select g.tgrelid, g.tgargs, g.tgenabled::text as enabled, p.proname = 'fn_observer_capture_converted' as converted, p.proowner
 		  from pg_trigger g join pg_proc p on p.oid = g.tgfoid
 		 where p.proname in ('fn_entity_change_log_capture', 'fn_observer_capture_converted') and p.pronamespace = to_regnamespace('core')
-		   and g.tgparentid = 0 and not g.tgisinternal)
+		   and g.tgparentid = 0 and not g.tgisinternal),
+	e as (
+		select e.*, h.known, case when h.known then e.relation else to_regclass(e.name)::oid end as captured
+		  from core.tb_observer_capture e cross join lateral (select e.made_in = core.fn_observer_made_in() as known) h)
 	select coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), ''), g.tgargs, coalesce(g.enabled, ''),
 	       coalesce((select k.tgenabled::text from pg_trigger k where k.tgrelid = c.oid and k.tgname = '` + convertTrigger + `'), ''),
 	       coalesce(g.converted, false), coalesce(not g.converted and not pg_has_role(c.relowner, g.proowner, 'member'), false),
@@ -51,13 +54,13 @@ var findCapturesSQL = `with g as (
 	            where t.relid <> c.oid and k.tgname in ('` + captureTrigger + `', '` + convertTrigger + `') and k.tgparentid <> 0 and k.tgenabled not in ('O', 'A')
 	            order by 1) else '{}' end,
 	       e.name, e.arguments, coalesce(e.default_key, false), coalesce(e.columns, '{}'),
-	       case when e.made_as = e.relation then e.numbers else '{}' end,
+	       case when e.known then e.numbers else '{}' end,
 	       coalesce(case when (quote_ident(n.nspname) || '.' || quote_ident(c.relname)) is distinct from e.name then (
 	           select case when exists (select from pg_trigger k where k.tgrelid = r.oid and k.tgname = '` + captureTrigger + `') then 'captured' else 'bare' end
 	             from pg_class r join pg_namespace s on s.oid = r.relnamespace
 	            where r.relkind in ('r', 'p') and format('%I.%I', s.nspname, r.relname) = e.name) end, '')
-	  from g full join core.tb_observer_capture e on e.relation = g.tgrelid
-	  left join pg_class c on c.oid = coalesce(g.tgrelid, e.relation) left join pg_namespace n on n.oid = c.relnamespace
+	  from g full join e on e.captured = g.tgrelid
+	  left join pg_class c on c.oid = coalesce(g.tgrelid, e.captured) left join pg_namespace n on n.oid = c.relnamespace
 	 where $1::oid is null or c.oid = $1
 	 order by coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), e.name)`
 

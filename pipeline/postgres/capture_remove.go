@@ -37,7 +37,8 @@ func (t *table) note(ctx context.Context, tx pgx.Tx, defaultKey bool) error {
 // forget forgets that the table, or another one of its name, was captured.
 func (t *table) forget(ctx context.Context, tx pgx.Tx) error {
 	var itself, name bool
-	err := tx.QueryRow(ctx, `select coalesce(bool_or(relation = $1::oid), false), coalesce(bool_or(name = $2 and relation <> $1::oid), false) from core.tb_observer_capture`, t.oid, t.quoted).Scan(&itself, &name)
+	err := tx.QueryRow(ctx, `select coalesce(bool_or(i.itself), false), coalesce(bool_or(e.name = $2 and not i.itself), false) from core.tb_observer_capture e
+		cross join lateral (select e.relation = $1::oid and e.made_in = core.fn_observer_made_in() as itself) i`, t.oid, t.quoted).Scan(&itself, &name)
 	switch {
 	case err != nil:
 		return err

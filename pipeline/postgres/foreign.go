@@ -45,7 +45,7 @@ func (e *foreignError) other() string {
 
 func (e *foreignError) advice() string {
 	if e.checkpoint == "" {
-		return "check transport.postgres.url, name resolution and proxies: a former primary or a copy answers"
+		return "check transport.postgres.url, name resolution and proxies: a former primary or a copy answers; if it is the database that you mean, restart observer"
 	}
 	return "check transport.postgres.url; where this is to go on, as after a restore or pg_upgrade, parked deliveries included, run: " + repair(e.checkpoint)
 }

@@ -17,13 +17,14 @@ import (
 type identity struct {
 	system   string // of the cluster; another one after initdb, so after pg_dump and pg_upgrade
 	database uint32 // oid, which a rename leaves alone and no copy in the cluster has
-	timeline int32  // one more after each promotion; 0 is unknown, as on a standby
+	timeline int32  // one more after each promotion; 0 is unknown, as on a standby and where we may not ask
 }
 
 // here is the connected database, as one row h. The timeline is that of the position in the log, since
 // pg_control_checkpoint tells of a promotion only after the next checkpoint.
 const here = `(select s.system_identifier::text as system, d.oid as database,
-	case when not pg_is_in_recovery() then ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer end as timeline
+	case when not pg_is_in_recovery() and to_regprocedure('aurora_version()') is null
+		and has_function_privilege('pg_walfile_name(pg_lsn)', 'execute') and has_function_privilege('pg_current_wal_lsn()', 'execute') then ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer end as timeline
 	from pg_control_system() s, pg_database d where d.datname = current_database()) h`
 
 const hereColumns = `h.system, h.database, coalesce(h.timeline, 0)`
@@ -106,8 +107,9 @@ func stamp(ctx context.Context, db execer, name string) error {
 
 // primary returns which database db is, and refuses a server that the log must not be read from.
 func primary(ctx context.Context, db queryer) (now identity, err error) {
-	err = db.QueryRow(ctx, `select `+hereColumns+` from `+here).Scan(now.targets()...)
-	if err == nil && now.timeline == 0 {
+	var replica bool
+	err = db.QueryRow(ctx, `select `+hereColumns+`, pg_is_in_recovery() from `+here).Scan(append(now.targets(), &replica)...)
+	if err == nil && replica {
 		err = errors.New("the server is a replica, where commits appear late and out of order: connect to the primary")
 	}
 	return now, err

@@ -220,7 +220,7 @@ func (l *Lease) renew(ctx context.Context) error {
 		return err
 	}
 	if tag.RowsAffected() == 0 {
-		if _, err := recognise(ctx, l.conn, l.cfg.Name); errors.Is(err, ErrWrongCluster) {
+		if _, err := recognise(ctx, l.conn, l.cfg.Name); err != nil {
 			return err
 		}
 		return ErrDeposed

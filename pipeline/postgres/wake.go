@@ -22,8 +22,6 @@ const (
 	busySpan = 100 * time.Millisecond
 	// An awake reader that finds no more than calmRows in a whole span sleeps: then a commit wakes it sooner than its next look.
 	calmRows = 80
-	// silentKey, with the key of the channel, is the lock of silent transactions, see core.fn_observer_wake_at_commit.
-	silentKey = 3
 )
 
 // sleeper decides when to read again.
@@ -85,16 +83,16 @@ func (p *poller) close(context.Context)     {}
 // notifies, or it had the lock before the sleeper: then the sleeper is granted the lock after that transaction
 // ended, and reads once more. While it is queued it also reads from time to time, for those that had the lock already.
 //
-// Few of the transactions that cannot have it notify, since commits that notify follow each other. The others are silent: one that
-// notifies for them says that there is a crowd, and they hold a lock of their own. A reader that was told reads from time to time until
-// nobody holds that lock, and once more.
+// Few of the transactions that cannot have it notify, since commits that notify follow each other. The others are silent, and a
+// notification that says so makes the reader read from time to time until all of them have ended, and once more: see
+// core.fn_observer_wake_at_commit.
 type waker struct {
 	listen, gate *pgx.Conn
 	read         *pgx.Conn // of the goroutine that calls wait
 	key          int64
 	interval     time.Duration
 	notes        signal // a notification came
-	crowds       signal // one came that tells of a crowd
+	crowds       signal // one came that says that other transactions are silent
 	crowd        bool   // silent transactions may have ended since the last read
 	turn         *turn  // in the lock, or in its queue; nil while awake
 	backoff      time.Duration
@@ -144,7 +142,7 @@ func (w *waker) awake(ctx context.Context, found int) error {
 }
 
 func (w *waker) asleep(ctx context.Context, found int) error {
-	if again, err := w.dispersed(ctx); err != nil || again {
+	if again, err := w.silentEnded(ctx); err != nil || again {
 		return err
 	}
 	granted, d := w.turn.granted, w.interval
@@ -177,18 +175,23 @@ func (w *waker) asleep(ctx context.Context, found int) error {
 	return nil
 }
 
-// dispersed reports whether no silent transaction is left of a crowd: then one more read finds what they left.
-func (w *waker) dispersed(ctx context.Context) (bool, error) {
+// silentSQL reports whether a transaction holds one of the locks $1, in one look.
+const silentSQL = `select exists (select from pg_locks where locktype = 'advisory' and objsubid = 1
+	and database = (select oid from pg_database where datname = current_database()) and (classid::bigint << 32 | objid::bigint) = any ($1::bigint[]))`
+
+// silentEnded reports whether every silent transaction has ended: then one more read finds what they left.
+func (w *waker) silentEnded(ctx context.Context) (bool, error) {
 	if !w.crowd {
 		return false, nil
 	}
-	var alone bool
-	if err := w.read.QueryRow(ctx, `select pg_try_advisory_xact_lock($1)`, w.key^silentKey).Scan(&alone); err != nil {
+	if err := w.read.QueryRow(ctx, silentSQL, w.crowdLocks()).Scan(&w.crowd); err != nil {
 		return false, fmt.Errorf("look for silent transactions: %w", err)
 	}
-	w.crowd = !alone
-	return alone, nil
+	return !w.crowd, nil
 }
+
+// crowdLocks are the lock of the transaction that tells of a crowd, and that of the silent ones.
+func (w *waker) crowdLocks() []int64 { return []int64{w.key ^ 2, w.key ^ 3} }
 
 // busy reports whether rows come faster than waking for each is worth.
 func (w *waker) busy(found int) bool {

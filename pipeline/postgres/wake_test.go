@@ -93,7 +93,7 @@ func TestFewOfTheCommitsAtOneMomentNotify(t *testing.T) {
 	defer ear.Release()
 	execSQL(t, ear.Conn(), `listen ch`)
 	execSQL(t, ear.Conn(), `select pg_advisory_lock(core.fn_observer_wake_key('ch'))`)
-	key := queryOne[int64](t, h.pool, `select core.fn_observer_wake_key('ch')`)
+	w := waker{key: queryOne[int64](t, h.pool, `select core.fn_observer_wake_key('ch')`)}
 	var committing []pgx.Tx
 	for range 6 {
 		tx, err := h.pool.Begin(t.Context())
@@ -105,7 +105,7 @@ func TestFewOfTheCommitsAtOneMomentNotify(t *testing.T) {
 		committing = append(committing, tx)
 	}
 	silent := func() bool {
-		return !queryOne[bool](t, h.pool, `select pg_try_advisory_xact_lock($1)`, key^silentKey)
+		return queryOne[bool](t, h.pool, silentSQL, w.crowdLocks())
 	}
 	require.True(t, silent())
 	for i, payload := range []string{"", "crowd"} {

@@ -1,19 +1,20 @@
 -- +goose Up
 set local lock_timeout = '10s';
 
--- What is captured, written with the triggers, so that what happens to a table later can be told. relation follows a table
--- that is renamed, and is written by name into a dump; name is what the table was called. default_key: nobody chose a key, so
--- that it is the primary key. columns are those that arguments name, and numbers their pg_attribute.attnum (0: unknown), which
--- a renamed column keeps. made_as is the oid that the numbers belong to: in a restored dump they mean nothing.
+-- What is captured, written with the triggers, so that later changes of a table can be found. relation is the table, which a rename
+-- leaves, and made_in the database in which that is so: in a restored dump name alone says which table it was. default_key: nobody chose
+-- a key, so that it is the primary key. columns are those that arguments name, and numbers their pg_attribute.attnum (0: unknown), which
+-- a renamed column keeps.
 create table if not exists core.tb_observer_capture (
-    relation    regclass   primary key,
+    relation    oid        not null,
+    made_in     text       not null,
     name        text       not null,
     owner       text       not null,
     arguments   text[]     not null,
     default_key boolean    not null,
     columns     text[]     not null,
     numbers     smallint[] not null,
-    made_as     oid        not null
+    primary key (relation, made_in)
 );
 -- The triggers in the catalogue, which everybody can read, say the same.
 grant select on core.tb_observer_capture to public;
@@ -26,6 +27,16 @@ create or replace function core.fn_observer_arguments(tgargs bytea) returns text
 as $$
     select coalesce(array_agg(convert_from(decode(a.hex, 'hex'), getdatabaseencoding()) order by a.n), '{}')
       from unnest(string_to_array(regexp_replace(encode(substring(tgargs for greatest(length(tgargs) - 1, 0)), 'hex'), '(..)', '\1 ', 'g'), '00 ')) with ordinality a(hex, n)
+$$;
+-- +goose StatementEnd
+
+-- The connected database: no restored dump or copy has the same.
+-- +goose StatementBegin
+create or replace function core.fn_observer_made_in() returns text
+    language sql stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select s.system_identifier || '/' || d.oid from pg_control_system() s, pg_database d where d.datname = current_database()
 $$;
 -- +goose StatementEnd
 
@@ -52,17 +63,17 @@ begin
     if not found and pg_partition_root(captured) is not null then
         select * into known from core.tb_observer_capture c where c.relation in (select p.relid from pg_partition_ancestors(captured) p);
     end if;
-    if known.made_as = known.relation then
-        for i in 1 .. cardinality(known.columns) loop
-            if known.columns[i] = any (names) and known.numbers[i] <> 0 then
-                named := ((pg_identify_object_as_address('pg_class'::regclass, known.relation, known.numbers[i])).object_names)[3];
-                if named is distinct from known.columns[i]
-                   and (named not like '........pg.dropped.%' or known.columns[i] = any (filled) and image ->> known.columns[i] is null) then
-                    return known.columns[i];
-                end if;
+    for i in 1 .. coalesce(cardinality(known.columns), 0) loop
+        if known.columns[i] = any (names) and known.numbers[i] <> 0 then
+            named := ((pg_identify_object_as_address('pg_class'::regclass, known.relation, known.numbers[i])).object_names)[3];
+            if named is distinct from known.columns[i]
+               and (named not like '........pg.dropped.%' or known.columns[i] = any (filled) and image ->> known.columns[i] is null)
+               and known.made_in = core.fn_observer_made_in()
+            then
+                return known.columns[i];
             end if;
-        end loop;
-    end if;
+        end if;
+    end loop;
     return null;
 end
 $$;
@@ -206,6 +217,7 @@ create or replace function core.fn_observer_record_capture(captured oid, by_defa
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    here      constant text := core.fn_observer_made_in();
     called    text;
     ruled     text;
     args      text[];
@@ -215,9 +227,10 @@ declare
 begin
     select format('%I.%I', n.nspname, c.relname), pg_get_userbyid(c.relowner) into called, ruled
       from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = captured;
-    delete from core.tb_observer_capture e where e.relation = captured or e.name = called and not exists (select from pg_class c where c.oid = e.relation);
+    delete from core.tb_observer_capture e where e.relation = captured and e.made_in = here
+        or e.name = called and (e.made_in <> here or not exists (select from pg_class c where c.oid = e.relation));
     update core.tb_observer_capture e set name = format('%I.%I', n.nspname, c.relname)
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace where e.name = called and c.oid = e.relation;
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace where e.name = called and e.made_in = here and c.oid = e.relation;
     select core.fn_observer_arguments(g.tgargs) into args from pg_trigger g join pg_proc p on p.oid = g.tgfoid
      where g.tgrelid = captured and g.tgname = '00_observer_capture' and g.tgparentid = 0
        and p.pronamespace = 'core'::regnamespace and p.proname in ('fn_entity_change_log_capture', 'fn_observer_capture_converted');
@@ -229,26 +242,10 @@ begin
     primaries := array(select a.attname::text from pg_index i cross join unnest(i.indkey::smallint[]) with ordinality k(attnum, n)
         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
        where i.indrelid = captured and i.indisprimary and k.n <= i.indnkeyatts order by k.n);
-    insert into core.tb_observer_capture (relation, name, owner, arguments, default_key, columns, numbers, made_as)
-    values (captured, called, ruled, args, coalesce(by_default, keys = primaries), named,
+    insert into core.tb_observer_capture (relation, made_in, name, owner, arguments, default_key, columns, numbers)
+    values (captured, here, called, ruled, args, coalesce(by_default, keys = primaries), named,
         array(select coalesce((select a.attnum from pg_attribute a where a.attrelid = captured and a.attname = u.name and a.attnum > 0 and not a.attisdropped), 0)
-                from unnest(named) with ordinality u(name, n) order by u.n), captured);
-end
-$$;
--- +goose StatementEnd
-
--- Whose rights count: not those of a function around the call, which may belong to somebody else, or be run by a maintenance
--- command of an administrator. So there must be none.
--- +goose StatementBegin
-create or replace function core.fn_observer_caller(stack text) returns text
-    language plpgsql stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if position(E'\n' in stack) > 0 then
-        raise exception 'this function is for observer capture and not to be called by another' using errcode = 'insufficient_privilege';
-    end if;
-    return coalesce(nullif(current_setting('role'), 'none'), session_user);
+                from unnest(named) with ordinality u(name, n) order by u.n));
 end
 $$;
 -- +goose StatementEnd
@@ -260,10 +257,9 @@ create or replace function core.fn_observer_note_capture(captured oid, by_defaul
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    stack text;
+    caller constant text := coalesce(nullif(current_setting('role'), 'none'), session_user);
 begin
-    get diagnostics stack = pg_context;
-    if has_table_privilege(core.fn_observer_caller(stack), captured, 'trigger') is not true then
+    if has_table_privilege(caller, captured, 'trigger') is not true then
         raise exception 'permission denied to record the capture of %', captured::regclass using errcode = 'insufficient_privilege';
     end if;
     perform core.fn_observer_record_capture(captured, coalesce(by_default, false));
@@ -280,28 +276,28 @@ create or replace function core.fn_observer_forget_capture(called text) returns 
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    stack  text;
-    caller text;
+    caller constant text := coalesce(nullif(current_setting('role'), 'none'), session_user);
     known  record;
     found  integer := 0;
 begin
-    get diagnostics stack = pg_context;
-    caller := core.fn_observer_caller(stack);
     for known in
-        select e.relation, c.oid is not null as there, to_regrole(quote_ident(e.owner)) as owner,
+        select e.relation, e.made_in, c.oid as there, to_regrole(quote_ident(e.owner)) as owner,
                exists (select from pg_trigger g where g.tgrelid = c.oid and g.tgname = '00_observer_capture') as captured
-          from core.tb_observer_capture e left join pg_class c on c.oid = e.relation where e.name = called
+          from core.tb_observer_capture e
+          left join pg_class c on c.oid = case when e.made_in = core.fn_observer_made_in() then e.relation else to_regclass(e.name)::oid end
+         where e.name = called
     loop
         found := found + 1;
         if pg_has_role(caller, current_user, 'member') is not true
-           and (case when known.there then has_table_privilege(caller, known.relation::oid, 'trigger') else pg_has_role(caller, known.owner::oid, 'member') end) is not true then
+           and (case when known.there is not null then has_table_privilege(caller, known.there, 'trigger') else pg_has_role(caller, known.owner::oid, 'member') end) is not true then
             raise exception 'permission denied to forget the capture of %', called using errcode = 'insufficient_privilege';
         end if;
         if known.captured then
             update core.tb_observer_capture e set name = format('%I.%I', n.nspname, c.relname)
-              from pg_class c join pg_namespace n on n.oid = c.relnamespace where e.relation = known.relation and c.oid = known.relation;
+              from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where e.relation = known.relation and e.made_in = known.made_in and c.oid = known.there;
         else
-            delete from core.tb_observer_capture where relation = known.relation;
+            delete from core.tb_observer_capture e where e.relation = known.relation and e.made_in = known.made_in;
         end if;
     end loop;
     return found;
@@ -319,7 +315,7 @@ begin
         select g.tgrelid from pg_trigger g join pg_proc p on p.oid = g.tgfoid
          where g.tgname = '00_observer_capture' and g.tgparentid = 0 and p.pronamespace = 'core'::regnamespace
            and p.proname in ('fn_entity_change_log_capture', 'fn_observer_capture_converted')
-           and g.tgrelid not in (select e.relation from core.tb_observer_capture e)
+           and g.tgrelid not in (select e.relation from core.tb_observer_capture e where e.made_in = core.fn_observer_made_in())
     loop
         begin
             perform core.fn_observer_record_capture(captured, null);

@@ -6,10 +6,10 @@ set local lock_timeout = '10s';
 --
 -- A commit that notifies holds a lock of the whole cluster until it is on disk, so commits that notify follow each other at the speed of
 -- the disk. Hence only two transactions at a time notify: the holder of lock key # 1, and the holder of lock key # 2, which sends "crowd".
--- The others are silent: they hold lock key # 3 until they have ended, and a reader that was told of a crowd reads again until nobody
--- holds that lock. A transaction that has the third lock tries the second once more: whoever holds it now notifies after that, so the
--- reader will find the third lock taken. If a reader is looking at the third lock, the transaction notifies as well. If the holder of the
--- second lock fails in the middle of its commit (a serialization failure), the next commit or the next poll wakes the readers.
+-- The others are silent: they hold lock key # 3 until they have ended. A reader that was told of a crowd reads again until it finds, in
+-- one look, that nobody holds the second or the third lock: a transaction tries the second lock once more when it has the third, so
+-- either that look finds it, or whoever has the second lock notifies after that look. If the holder of the second lock fails in the
+-- middle of its commit (a serialization failure, a deferred constraint), or takes long to commit, the next commit or the next poll wakes the readers.
 --
 -- The lock of the sleeper comes first because with it nothing else is needed. NOTIFY would make PREPARE TRANSACTION fail, so where that
 -- is in use readers poll, unless forced. The function runs with the rights of its caller, and names are qualified, because setting
@@ -77,3 +77,23 @@ $$;
 -- +goose StatementEnd
 
 revoke all on function core.fn_observer_ensure_wake(text, boolean) from public;
+
+-- The triggers that are there notify in each statement.
+-- +goose StatementBegin
+do $$
+declare
+    old constant oid := to_regprocedure('core.fn_observer_wake()');
+    args text[];
+begin
+    if exists (select from pg_trigger where tgfoid = old) then
+        lock table core.tb_entity_change_log in access exclusive mode;
+    end if;
+    for args in select core.fn_observer_arguments(tgargs) from pg_trigger where tgfoid = old and tgrelid = 'core.tb_entity_change_log'::regclass loop
+        perform core.fn_observer_ensure_wake(args[1], args[3]::boolean);
+    end loop;
+    if not exists (select from pg_trigger where tgfoid = old) then
+        drop function if exists core.fn_observer_wake();
+    end if;
+end
+$$;
+-- +goose StatementEnd
