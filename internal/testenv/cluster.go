@@ -25,6 +25,7 @@ type Cluster struct {
 	env       []string // more of the server's environment
 	port      int
 	databases atomic.Int64
+	copying   string // how a database is made of its template
 
 	mu     sync.Mutex
 	server *process
@@ -105,13 +106,13 @@ func (c *Cluster) DataDir() string { return filepath.Join(c.dir, "data") }
 // NewDatabase returns the superuser's URL of a new empty database, which ends with the cluster.
 func (c *Cluster) NewDatabase(tb testing.TB) string {
 	tb.Helper()
-	return c.url("postgres", c.createDatabase(tb))
+	return c.url("postgres", c.createDatabase(tb, "template0"))
 }
 
-func (c *Cluster) createDatabase(tb testing.TB) string {
+func (c *Cluster) createDatabase(tb testing.TB, template string) string {
 	tb.Helper()
 	name := "test_" + strconv.FormatInt(c.databases.Add(1), 10)
-	if err := c.execute("create database " + name + " template template0"); err != nil {
+	if err := c.execute("create database " + name + " template " + template + c.copying); err != nil {
 		tb.Fatalf("create database: %v", err)
 	}
 	return name
