@@ -15,7 +15,7 @@ const (
 // memoryWorkspace is in memory where that has room, else on disk. The next process of tests removes it.
 var memoryWorkspace = sync.OnceValues(func() (*workspace, error) {
 	var is syscall.Statfs_t
-	if err := syscall.Statfs(memory, &is); err == nil && uint64(is.Bavail)*uint64(is.Bsize) > memoryLeft {
+	if err := syscall.Statfs(memory, &is); err == nil && is.Bavail*uint64(is.Bsize) > memoryLeft {
 		if space, err := newWorkspace(memory); err == nil {
 			return space, nil
 		}
@@ -31,7 +31,7 @@ func MemoryDir(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	dir, err := os.MkdirTemp(space.dir, "")
+	dir, err := os.MkdirTemp(space.dir, "") //nolint:usetesting // TempDir is on disk
 	if err != nil {
 		tb.Fatal(err)
 	}
