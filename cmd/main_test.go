@@ -3,7 +3,9 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +27,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 	}
+	testenv.Concurrent(6)
 	os.Exit(testenv.MainWithLeakCheck(m))
 }
 
@@ -69,13 +72,31 @@ func configFor(t *testing.T, url string) string {
 	return file(t, "observer.toml", fmt.Sprintf("[transport.postgres]\nurl = %q\n", url))
 }
 
+// migrated is a database that observer migrate has been run for.
+var migrated = testenv.NewTemplate(func(url string) error {
+	cfg, err := os.CreateTemp("", "observer-*.toml")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(cfg.Name()) }() // of no use to anybody
+	if _, err = fmt.Fprintf(cfg, "[transport.postgres]\nurl = %q\n", url); err != nil {
+		return err
+	}
+	if err = cfg.Close(); err != nil {
+		return err
+	}
+	var errOut bytes.Buffer
+	if code := execute(background(), []string{"migrate", "--config", cfg.Name()}, strings.NewReader(""), io.Discard, &errOut); code != exitOK {
+		return errors.New(errOut.String())
+	}
+	return nil
+})
+
 // database makes a database with our objects and a configuration for it.
 func database(t *testing.T) (cfg string, db *pgx.Conn) {
 	t.Helper()
-	url := testenv.Postgres(t)
-	cfg = configFor(t, url)
-	succeeds(t, "migrate", "--config", cfg)
-	return cfg, connect(t, url)
+	url := migrated.Postgres(t)
+	return configFor(t, url), connect(t, url)
 }
 
 func connect(t *testing.T, url string) *pgx.Conn {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -230,9 +229,11 @@ func TestTheStatusOfWorkersThatSharePartitions(t *testing.T) {
 	require.ElementsMatch(t, []int{0, 1, 2, 3, 4}, slices.Concat(a.Consumer.Partitions.Owned, b.Consumer.Partitions.Owned))
 	require.Regexp(t, `(?m)^partitions    2 with this worker, 2 workers in all$`, succeeds(t, "status", "--config", second))
 
+	var emitted strings.Builder
 	for id := range 20 {
-		succeeds(t, "emit", "--entity", "Order", "--id", strconv.Itoa(id), "--data", `{"id": 7}`, "--config", first)
+		fmt.Fprintf(&emitted, "{\"entity_type\": \"Order\", \"entity_id\": \"%d\", \"data\": {\"id\": 7}}\n", id)
 	}
+	require.Zero(t, observer(t, emitted.String(), "emit", "--data", "-", "--config", first).code)
 	testenv.Eventually(t, 30*time.Second, func() error {
 		if n := *statusOf(t, first).Delivered + *statusOf(t, second).Delivered; n < 20 {
 			return fmt.Errorf("%d of 20 delivered", n)

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -25,16 +27,23 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-// programs is the directory of what the tests build.
-var programs string
+// clone is where [built] puts a checkout of the repository. It is removed with the tests.
+var clone string
 
+// TestMain has every go command of the tests build as `make build` does, but without symbols: no path is in what is
+// compiled, so that the copies of the repository share it.
 func TestMain(m *testing.M) {
+	testenv.Concurrent(8)
 	var err error
-	if programs, err = os.MkdirTemp("", "observer-examples-"); err != nil {
+	if clone, err = os.MkdirTemp("", "observer-examples-"); err != nil {
+		panic(err)
+	}
+	err = errors.Join(os.Setenv("CGO_ENABLED", "0"), os.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -trimpath -ldflags=-s"))
+	if err != nil {
 		panic(err)
 	}
 	code := testenv.Main(m)
-	_ = os.RemoveAll(programs) // of no use to anybody
+	_ = os.RemoveAll(clone) // of no use to anybody
 	os.Exit(code)
 }
 
@@ -55,11 +64,22 @@ func commands(t *testing.T, section string) []string {
 	return blocks
 }
 
-// checkout copies what a person who has just cloned the repository has.
-func checkout(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	require.NoError(t, filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+// built runs the line of the README that builds the program, once for all tests, in what a person has who has just cloned the
+// repository.
+var built = sync.OnceValues(func() (dir string, err error) {
+	if err = copyTo(clone); err != nil {
+		return "", err
+	}
+	const line = "go build -o observer ./cmd/observer"
+	if output, err := shell(context.Background(), clone, line).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", line, err, output)
+	}
+	return clone, nil
+})
+
+// copyTo copies the repository, but for what git ignores or keeps for itself.
+func copyTo(dir string) error {
+	return filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -75,8 +95,7 @@ func checkout(t *testing.T) string {
 			return err
 		}
 		return os.WriteFile(to, content, 0o644)
-	}))
-	return dir
+	})
 }
 
 func shell(ctx context.Context, dir, script string) *exec.Cmd {
@@ -97,10 +116,13 @@ func TestTheQuickstartFiresWithoutAnyService(t *testing.T) {
 	require.Contains(t, log.String(), "a large order: 4200.50 from Grace")
 }
 
-// TestTheFiveMinutesAgainstPostgres runs the README's commands as they stand there, but for the addresses.
+// TestTheFiveMinutesAgainstPostgres runs the README's commands as they stand there, but for the addresses. The first builds
+// what [built] has built, and finds it up to date.
 func TestTheFiveMinutesAgainstPostgres(t *testing.T) {
 	t.Parallel()
-	url, dir := testenv.Postgres(t), checkout(t)
+	dir, err := built()
+	require.NoError(t, err)
+	url := testenv.Postgres(t)
 	arrived := make(chan string, 1)
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // a test that needs more of it fails below
@@ -110,11 +132,12 @@ func TestTheFiveMinutesAgainstPostgres(t *testing.T) {
 	db, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close(context.Background())) })
-	example := filepath.Join(dir, "examples", "01-postgresql-only.toml")
+	const example = "01-postgresql-only.toml"
 	text, err := os.ReadFile(example)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(example, []byte(strings.ReplaceAll(string(text), "http://localhost:9000", receiver.URL)), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "examples", example), []byte(strings.ReplaceAll(string(text), "http://localhost:9000", receiver.URL)), 0o600))
 
+	require.Contains(t, commands(t, "Five minutes")[1], "go build -o observer ./cmd/observer\n", "the line that was run")
 	script := regexp.MustCompile(`postgres://\S+`).ReplaceAllLiteralString(commands(t, "Five minutes")[1], "'"+url+"'")
 	lines := strings.Split(script, "\n")
 	lines[len(lines)-1] = "exec " + lines[len(lines)-1] // so that the signal below reaches it
@@ -226,8 +249,10 @@ func TestEveryExampleIsValid(t *testing.T) {
 	files, err := filepath.Glob("*.toml")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
+	dir, err := built()
+	require.NoError(t, err)
 	for _, file := range files {
-		cmd := exec.CommandContext(t.Context(), "go", "run", "../cmd/observer", "--config", file, "--validate")
+		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "observer"), "--config", file, "--validate")
 		cmd.Env = append(os.Environ(), "DATABASE_URL=postgres://app:secret@localhost:5432/shop", "SLACK_WEBHOOK_URL=https://hooks.slack.com/services/x",
 			"WEBHOOK_SECRET=whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 32)))
 		output, err := cmd.CombinedOutput()

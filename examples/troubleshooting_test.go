@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -85,22 +84,13 @@ type desk struct {
 	env                         []string
 }
 
-// build builds the program once for all desks. TestMain removes it.
-var build = sync.OnceValues(func() (program string, err error) {
-	output, err := exec.CommandContext(context.Background(), "go", "build", "-o", programs, "../cmd/observer").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, output)
-	}
-	return filepath.Join(programs, "observer"), err
-})
-
 // newDesk has the configuration of an example, whose receiver is at url.
 func newDesk(t *testing.T, example, url string) *desk {
 	t.Helper()
 	d := &desk{dir: t.TempDir(), database: testenv.Postgres(t), redis: strings.TrimSuffix(testenv.NewRedis(t).URL(), "/0")}
-	program, err := build()
+	checkout, err := built()
 	require.NoError(t, err)
-	require.NoError(t, os.Symlink(program, filepath.Join(d.dir, "observer")))
+	require.NoError(t, os.Symlink(filepath.Join(checkout, "observer"), filepath.Join(d.dir, "observer")))
 	text, err := os.ReadFile(example)
 	require.NoError(t, err)
 	config := strings.NewReplacer("http://localhost:9000", url, "redis://localhost:6379", d.redis).Replace(string(text))
@@ -130,7 +120,12 @@ func (d *desk) run(t *testing.T, command string) string {
 // start runs the process until the test ends, and returns its log line by line once it leads.
 func (d *desk) start(t *testing.T) *transcript {
 	t.Helper()
-	log := d.launch(t, runs)
+	return d.lead(t, runs)
+}
+
+func (d *desk) lead(t *testing.T, command string) *transcript {
+	t.Helper()
+	log := d.launch(t, command)
 	log.find(t, `msg=leading`)
 	d.admin = log.find(t, `admin address is open" address=(\S+)`)
 	return log
@@ -266,7 +261,7 @@ func TestTheTopologyWithRedisRemembersAndSkips(t *testing.T) {
 	d.run(t, "observer capture add orders   --entity Order   --config config.toml")
 	d.run(t, "observer capture add products --entity Product --config config.toml")
 	require.Regexp(t, `ok +redis +answers`, d.run(t, "observer --config config.toml --dry-run"))
-	log := d.start(t)
+	log := d.lead(t, strings.Replace(runs, "RUST_LOG=info", "RUST_LOG=debug", 1)) // figures every five seconds, not every thirty
 	require.Regexp(t, `^\{"status":"leader"\}`, d.run(t, `curl -s http://127.0.0.1:7077/readyz`))
 
 	execute(t, d.database, `insert into orders values (1, 'Ada', 'new')`, `update orders set status = 'shipped'`)

@@ -14,7 +14,10 @@ import (
 	"github.com/fraiseql/observer/pipeline/postgres"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+func TestMain(m *testing.M) {
+	testenv.Concurrent(8)
+	os.Exit(testenv.Main(m))
+}
 
 func TestARunWarnsAboutEntitiesThatNoTableIsCapturedAs(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), testenv.Postgres(t))

@@ -56,7 +56,7 @@ func newWorld(t *testing.T, url string) *world {
 }
 
 // captured is a database with our objects and a captured table.
-var captured = &testenv.Template{Prepare: prepare}
+var captured = testenv.NewTemplate(prepare)
 
 func prepare(url string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)

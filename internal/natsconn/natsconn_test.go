@@ -20,7 +20,10 @@ import (
 	"github.com/fraiseql/observer/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testenv.Concurrent(8)
+	goleak.VerifyTestMain(m)
+}
 
 // start runs a server on the port of target, "" for any, and returns its URL and how it ends.
 func start(t *testing.T, options server.Options) (url string, stop func()) {

@@ -25,6 +25,7 @@ type Cluster struct {
 	env       []string // more of the server's environment
 	port      int
 	databases atomic.Int64
+	copying   string // how a database is made of its template
 
 	mu     sync.Mutex
 	server *process
@@ -111,7 +112,7 @@ func (c *Cluster) NewDatabase(tb testing.TB) string {
 func (c *Cluster) createDatabase(tb testing.TB, template string) string {
 	tb.Helper()
 	name := "test_" + strconv.FormatInt(c.databases.Add(1), 10)
-	if err := c.execute("create database " + name + " template " + template); err != nil {
+	if err := c.execute("create database " + name + " template " + template + c.copying); err != nil {
 		tb.Fatalf("create database: %v", err)
 	}
 	return name

@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// pollInterval is the pause between two looks at a server: short beside what is waited for, long beside a query.
-const pollInterval = 10 * time.Millisecond
+// firstPoll is the pause before the second look at a server. Each is a quarter longer than the one before, up to lastPoll: short
+// beside what was waited for so far, and long beside a query.
+const (
+	firstPoll = 10 * time.Millisecond
+	lastPoll  = 100 * time.Millisecond
+)
 
 // Eventually calls check until it returns nil, and fails the test with its last error when that takes longer than within.
 func Eventually(tb testing.TB, within time.Duration, check func() error) {
@@ -20,9 +24,7 @@ func Eventually(tb testing.TB, within time.Duration, check func() error) {
 func poll(within time.Duration, check func() error) error {
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for {
+	for wait := firstPoll; ; wait = min(wait+wait/4, lastPoll) {
 		err := check()
 		if err == nil {
 			return nil
@@ -30,7 +32,7 @@ func poll(within time.Duration, check func() error) error {
 		select {
 		case <-deadline.C:
 			return err
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }

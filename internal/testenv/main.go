@@ -1,8 +1,10 @@
 package testenv
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -36,5 +38,13 @@ func IgnoreServers() []goleak.Option {
 	return []goleak.Option{
 		goleak.IgnoreAnyFunction("github.com/fraiseql/observer/internal/testenv.(*spawner).run"),
 		goleak.IgnoreAnyFunction("github.com/fraiseql/observer/internal/testenv.(*process).wait"),
+	}
+}
+
+// Concurrent lets n parallel tests run at a time, for packages whose tests wait for servers more than they compute: without
+// it there are as many as processors. It is called before the tests run; -parallel of the command line overrides it.
+func Concurrent(n int) {
+	if err := flag.Set("test.parallel", strconv.Itoa(n)); err != nil {
+		panic(err) // the program is no test
 	}
 }

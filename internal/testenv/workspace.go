@@ -22,10 +22,19 @@ type workspace struct {
 // opened is the workspace of this process, if any server was asked for.
 var opened atomic.Pointer[workspace]
 
-// openWorkspace creates the workspace of this process, once, and removes those that killed processes left behind.
+// openWorkspace creates the workspace of this process, once.
 var openWorkspace = sync.OnceValues(func() (*workspace, error) {
-	removeStale(os.TempDir())
-	dir, err := os.MkdirTemp("", workspacePrefix)
+	space, err := newWorkspace(os.TempDir())
+	if err == nil {
+		opened.Store(space)
+	}
+	return space, err
+})
+
+// newWorkspace creates a workspace in parent, and removes those that processes left behind there which have ended.
+func newWorkspace(parent string) (*workspace, error) {
+	removeStale(parent)
+	dir, err := os.MkdirTemp(parent, workspacePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("create directory for test servers: %w", err)
 	}
@@ -37,10 +46,8 @@ var openWorkspace = sync.OnceValues(func() (*workspace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock directory for test servers: %w", err)
 	}
-	space := &workspace{dir: dir, lock: lock}
-	opened.Store(space)
-	return space, nil
-})
+	return &workspace{dir: dir, lock: lock}, nil
+}
 
 // lockDir gives the lock file its name after it is locked, so that no other process sees it unlocked.
 func lockDir(dir string) (*os.File, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/fraiseql/observer/pipeline/window"
 )
 
-// flushTimeout is how long Close waits for the server to confirm the acks.
+// flushTimeout is how long Close waits for the server to confirm the acks, and a start for the server to note it.
 const flushTimeout = 5 * time.Second
 
 // DriverConfig describes a [Driver].
@@ -43,6 +43,8 @@ type Driver struct {
 	turns    *turns
 	name     string // of the consumer
 	consumer func(context.Context) (jetstream.Consumer, error)
+
+	flushTimeout time.Duration // tests have others
 
 	once    sync.Once
 	unable  error              // why it could not
@@ -115,7 +117,7 @@ func NewDriver(cfg DriverConfig) (*Driver, error) {
 	}
 	js := cfg.Topology.cfg.JetStream
 	return &Driver{
-		cfg: cfg, conn: cfg.Topology.conn, ackWait: cfg.Topology.cfg.ackWait(), turns: &turns{}, name: consumer(cfg.Group, cfg.Topic),
+		cfg: cfg, conn: cfg.Topology.conn, ackWait: cfg.Topology.cfg.ackWait(), turns: &turns{}, name: consumer(cfg.Group, cfg.Topic), flushTimeout: flushTimeout,
 		consumer: func(ctx context.Context) (jetstream.Consumer, error) {
 			return cfg.Topology.Consumer(ctx, cfg.Group, cfg.Topic)
 		},

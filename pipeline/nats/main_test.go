@@ -2,19 +2,24 @@ package nats_test
 
 import (
 	"testing"
+	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/fraiseql/observer/internal/testenv"
 	"github.com/fraiseql/observer/pipeline/nats"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testenv.Concurrent(8)
+	goleak.VerifyTestMain(m)
+}
 
 func connect(t *testing.T, url string) *natsgo.Conn {
 	t.Helper()
-	conn, err := natsgo.Connect(url, natsgo.MaxReconnects(-1), natsgo.ReconnectBufSize(-1))
+	conn, err := natsgo.Connect(url, natsgo.MaxReconnects(-1), natsgo.ReconnectWait(50*time.Millisecond), natsgo.ReconnectBufSize(-1))
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
 	return conn

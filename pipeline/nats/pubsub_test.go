@@ -49,16 +49,19 @@ func suite(t *testing.T, size int, ordered bool) (tests.Features, tests.PubSubCo
 }
 
 func TestUniversalSuiteWithAWindowOf256(t *testing.T) {
+	t.Parallel()
 	features, pubSub, group := suite(t, 256, false)
 	tests.TestPubSub(t, features, pubSub, group)
 }
 
 func TestUniversalSuiteInOrderWithAWindowOfOne(t *testing.T) {
+	t.Parallel()
 	features, pubSub, group := suite(t, 1, true)
 	tests.TestPubSub(t, features, pubSub, group)
 }
 
 func TestSecondSuite(t *testing.T) {
+	t.Parallel()
 	create := pubSub(t, 10*time.Second)
 	windowtest.Run(t, func(t *testing.T, size int) (message.Publisher, *window.Subscriber) {
 		t.Helper()

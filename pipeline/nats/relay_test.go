@@ -140,14 +140,14 @@ func requireOrdered(t *testing.T, got map[string][]int64) {
 
 func TestARelayPublishesEverythingOnceAndSettlesIt(t *testing.T) {
 	t.Parallel()
-	const n = 5000
+	n := pick(testing.Short(), 1000, 5000)
 	b, source := newBus(t, -1), newChanges(n, 700)
 	relay := b.relay(source)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- relay.Run(ctx) }()
 	requireOrdered(t, b.drain(t, n))
-	testenv.Eventually(t, 10*time.Second, func() error {
+	testenv.Eventually(t, 60*time.Second, func() error {
 		if have := source.count(); have < n {
 			return fmt.Errorf("%d of %d are settled", have, n)
 		}
@@ -178,14 +178,14 @@ func TestARelayIsSoonItselfAfterAnOutage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- relay.Run(ctx) }()
-	testenv.Eventually(t, 20*time.Second, func() error {
+	testenv.Eventually(t, 60*time.Second, func() error {
 		if relay.Err() == nil {
 			return errors.New("nothing has failed")
 		}
 		return nil
 	})
 	s.Start()
-	testenv.Eventually(t, 20*time.Second, func() error { return relay.Err() })
+	testenv.Eventually(t, 60*time.Second, func() error { return relay.Err() })
 	requireOrdered(t, b.drain(t, n))
 	cancel()
 	require.NoError(t, <-ended)
@@ -202,7 +202,7 @@ func TestAFullStreamHoldsTheRelayBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- relay.Run(ctx) }()
-	testenv.Eventually(t, 20*time.Second, func() error {
+	testenv.Eventually(t, 60*time.Second, func() error {
 		if err := relay.Err(); err == nil || !strings.Contains(err.Error(), "full") {
 			return fmt.Errorf("the relay says: %w", errors.Join(err, errors.New("not that the stream is full")))
 		}
@@ -210,7 +210,7 @@ func TestAFullStreamHoldsTheRelayBack(t *testing.T) {
 	})
 	require.LessOrEqual(t, source.count(), limit, "nothing is settled that the stream does not hold")
 	requireOrdered(t, b.drain(t, n))
-	testenv.Eventually(t, 20*time.Second, func() error { return relay.Err() })
+	testenv.Eventually(t, 60*time.Second, func() error { return relay.Err() })
 	cancel()
 	require.NoError(t, <-ended)
 	require.Equal(t, n, source.count())

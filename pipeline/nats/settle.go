@@ -111,7 +111,7 @@ func (d *Driver) Close(ctx context.Context) error {
 		return nil
 	}
 	d.retire()
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.flushTimeout)
 	defer cancel()
 	err := d.awaitAcks(ctx)
 	d.stop()

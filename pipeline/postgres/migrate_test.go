@@ -32,14 +32,14 @@ func connectTest(t *testing.T, url string) *pgxpool.Pool {
 }
 
 // migrated is a database with our objects.
-var migrated = &testenv.Template{Prepare: func(url string) error {
+var migrated = testenv.NewTemplate(func(url string) error {
 	pool, err := Connect(context.Background(), Config{URL: secret.String(url), ListenerName: "observer"}, discard)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
 	return Migrate(context.Background(), pool, discard)
-}}
+})
 
 // migratedDB is a new database with our objects.
 func migratedDB(t *testing.T) *pgxpool.Pool {

@@ -25,7 +25,10 @@ import (
 	"github.com/fraiseql/observer/pipeline/redis"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.MainWithLeakCheck(m)) }
+func TestMain(m *testing.M) {
+	testenv.Concurrent(16)
+	os.Exit(testenv.MainWithLeakCheck(m))
+}
 
 func open(tb testing.TB, url string) goredis.UniversalClient {
 	tb.Helper()

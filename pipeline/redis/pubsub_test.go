@@ -37,11 +37,18 @@ func suite(t *testing.T, size int, ordered bool) {
 		}, nil)
 }
 
-func TestUniversalSuiteWithAWindowOf256(t *testing.T) { suite(t, 256, false) }
+func TestUniversalSuiteWithAWindowOf256(t *testing.T) {
+	t.Parallel()
+	suite(t, 256, false)
+}
 
-func TestUniversalSuiteInOrderWithAWindowOfOne(t *testing.T) { suite(t, 1, true) }
+func TestUniversalSuiteInOrderWithAWindowOfOne(t *testing.T) {
+	t.Parallel()
+	suite(t, 1, true)
+}
 
 func TestSecondSuite(t *testing.T) {
+	t.Parallel()
 	windowtest.Run(t, func(t *testing.T, size int) (message.Publisher, *window.Subscriber) {
 		t.Helper()
 		return subscriber(t, size, 10*time.Second)

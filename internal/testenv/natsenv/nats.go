@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/fraiseql/observer/internal/testenv"
 )
 
 const startTimeout = 30 * time.Second // on a busy machine
@@ -30,7 +32,7 @@ func JetStream(tb testing.TB) string {
 // Start starts such a server with options of the test's own, such as users and limits.
 func Start(tb testing.TB, options server.Options) *Server {
 	tb.Helper()
-	options.Host, options.Port, options.JetStream, options.StoreDir = "127.0.0.1", server.RANDOM_PORT, true, tb.TempDir()
+	options.Host, options.Port, options.JetStream, options.StoreDir = "127.0.0.1", server.RANDOM_PORT, true, testenv.MemoryDir(tb)
 	options.NoSigs, options.NoLog = true, true
 	s := &Server{tb: tb, options: options}
 	s.Start()

@@ -22,7 +22,7 @@ import (
 // one test share one broker. size is the window.
 type PubSub func(t *testing.T, size int) (message.Publisher, *window.Subscriber)
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // Run runs the suite.
 func Run(t *testing.T, pubSub PubSub) {
@@ -101,6 +101,12 @@ func (s *seen) add(id string) {
 	s.times[id]++
 }
 
+func (s *seen) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.times)
+}
+
 func (s *seen) exactlyOnce(t *testing.T, ids []string) {
 	t.Helper()
 	s.mu.Lock()
@@ -111,18 +117,23 @@ func (s *seen) exactlyOnce(t *testing.T, ids []string) {
 	require.Len(t, s.times, len(ids))
 }
 
-// rest reads what a fresh subscriber of the group still gets, until nothing has come for a moment.
-func rest(t *testing.T, pubSub PubSub, topic string, into *seen) {
+// rest reads what a fresh subscriber of the group still gets: until n messages have been seen, and then until nothing has
+// come for a moment.
+func rest(t *testing.T, pubSub PubSub, topic string, into *seen, n int) {
 	t.Helper()
 	_, sub := pubSub(t, 256)
 	msgs, err := sub.Subscribe(t.Context(), topic)
 	require.NoError(t, err)
 	for {
+		wait := time.Second
+		if into.count() < n {
+			wait = patience
+		}
 		select {
 		case msg := <-msgs:
 			into.add(msg.UUID)
 			msg.Ack()
-		case <-time.After(1500 * time.Millisecond):
+		case <-time.After(wait):
 			require.NoError(t, sub.Close())
 			return
 		}
@@ -148,7 +159,7 @@ func drains(t *testing.T, pubSub PubSub) {
 	}
 	require.NoError(t, sub.Close())
 	handlers.Wait()
-	rest(t, pubSub, topic, &handled)
+	rest(t, pubSub, topic, &handled, len(ids))
 	handled.exactlyOnce(t, ids)
 }
 
@@ -208,7 +219,7 @@ func flowsAround(t *testing.T, pubSub PubSub) {
 	}
 	stuck.Ack()
 	require.NoError(t, sub.Close())
-	rest(t, pubSub, topic, &got)
+	rest(t, pubSub, topic, &got, len(ids))
 	got.exactlyOnce(t, ids)
 }
 
@@ -233,7 +244,7 @@ func closesUnderLoad(t *testing.T, pubSub PubSub) {
 	}
 	require.NoError(t, router.Close())
 	require.NoError(t, <-ended)
-	rest(t, pubSub, topic, &handled)
+	rest(t, pubSub, topic, &handled, len(ids))
 	handled.exactlyOnce(t, ids)
 }
 
