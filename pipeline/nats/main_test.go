@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testenv.Concurrent(8)
+	testenv.Concurrent(4)
 	goleak.VerifyTestMain(m)
 }
 
