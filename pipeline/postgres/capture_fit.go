@@ -79,9 +79,9 @@ func (f *found) fit(d Definition) (Definition, []string) {
 	fitted := d
 	var misfits, told []string
 	fitted.Key, fitted.DefaultKey, misfits = f.fitKey(d)
-	fitted.Exclude, told = f.fitColumns(d.Exclude, "excluded", thenDead)
+	fitted.Exclude, told = f.fitColumns(d.Exclude, true)
 	misfits = append(misfits, told...)
-	fitted.Columns, told = f.fitColumns(d.Columns, "included", thenLeftOut)
+	fitted.Columns, told = f.fitColumns(d.Columns, false)
 	misfits = append(misfits, told...)
 	if len(fitted.Columns) == 0 {
 		fitted.Columns = d.Columns // without one, all columns would be captured
@@ -152,11 +152,11 @@ func (f *found) saysOfKey(c fate) string {
 }
 
 // fitColumns follows a list of columns.
-func (f *found) fitColumns(names []string, role, then string) (now, misfits []string) {
+func (f *found) fitColumns(names []string, excluded bool) (now, misfits []string) {
 	now = []string{}
 	for _, name := range names {
-		c := f.fateOf(name)
-		if c.kind == columnRenamed && slices.Contains(f.columns, name) {
+		c, taken := f.fateOf(name), slices.Contains(f.columns, name)
+		if c.kind == columnRenamed && taken && excluded {
 			now = append(now, name) // as well: another column has the name
 		}
 		switch c.kind {
@@ -166,8 +166,14 @@ func (f *found) fitColumns(names []string, role, then string) (now, misfits []st
 		default:
 			now = append(now, c.now)
 		}
-		if c.kind != columnIntact && c.kind != columnRemade {
-			misfits = append(misfits, c.says(role, then))
+		switch {
+		case c.kind == columnIntact, c.kind == columnRemade && excluded:
+		case excluded:
+			misfits = append(misfits, c.says("excluded", thenDead))
+		case taken:
+			misfits = append(misfits, c.says("included", thenDead)) // another column has the name
+		default:
+			misfits = append(misfits, c.says("included", thenLeftOut))
 		}
 	}
 	return now, misfits

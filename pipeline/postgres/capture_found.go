@@ -30,6 +30,7 @@ type recorded struct {
 	name       string
 	arguments  []string
 	defaultKey bool
+	known      bool // in this database, not in one of which it is a dump or a copy
 	columns    []string
 	numbers    []int16
 }
@@ -53,7 +54,7 @@ var findCapturesSQL = `with g as (
 	           select distinct ` + qualified("t.relid") + ` from pg_partition_tree(c.oid) t join pg_trigger k on k.tgrelid = t.relid
 	            where t.relid <> c.oid and k.tgname in ('` + captureTrigger + `', '` + convertTrigger + `') and k.tgparentid <> 0 and k.tgenabled not in ('O', 'A')
 	            order by 1) else '{}' end,
-	       e.name, e.arguments, coalesce(e.default_key, false), coalesce(e.columns, '{}'),
+	       e.name, e.arguments, coalesce(e.default_key, false), coalesce(e.known, false), coalesce(e.columns, '{}'),
 	       case when e.known then e.numbers else '{}' end,
 	       coalesce(case when (quote_ident(n.nspname) || '.' || quote_ident(c.relname)) is distinct from e.name then (
 	           select case when exists (select from pg_trigger k where k.tgrelid = r.oid and k.tgname = '` + captureTrigger + `') then 'captured' else 'bare' end
@@ -75,7 +76,7 @@ func findCaptures(ctx context.Context, db DB, only *uint32) ([]found, error) {
 		var name *string
 		var r recorded
 		err = row.Scan(&f.table, &args, &f.enabled, &f.converts, &f.converted, &f.exposed, &f.covered, &f.columns, &f.numbers, &f.tenants, &f.primary, &f.off,
-			&name, &r.arguments, &r.defaultKey, &r.columns, &r.numbers, &f.namesake)
+			&name, &r.arguments, &r.defaultKey, &r.known, &r.columns, &r.numbers, &f.namesake)
 		if args != nil {
 			f.args = splitArguments(args)
 		}
@@ -110,7 +111,7 @@ func (t *table) captured(ctx context.Context, db DB) (*found, error) {
 // recordedAs reports whether nothing is to be done for a table to be captured as d says.
 func (f *found) recordedAs(d *Definition) bool {
 	r := f.recorded
-	return f.standing().State == CaptureOK && r != nil && r.name == f.table && r.defaultKey == d.DefaultKey && slices.Equal(r.arguments, f.args)
+	return f.standing().State == CaptureOK && r != nil && r.known && r.name == f.table && r.defaultKey == d.DefaultKey && slices.Equal(r.arguments, f.args)
 }
 
 // logs reports whether the table is captured as d says.

@@ -199,8 +199,43 @@ func TestARestoredDumpIsCapturedAsBefore(t *testing.T) {
 	require.Equal(t, before, states(t, restored))
 	execSQL(t, restored, `insert into orders values (1, 'S3CRET', 'n')`)
 	require.Equal(t, []string{`orders INSERT 1 - -> {"id": 1, "note": "n"}`}, logged(t, restored))
-	_, err = AddCapture(t.Context(), restored, CaptureSpec{Table: "orders", Exclude: []string{"secret"}})
+
+	require.NoError(t, SetCheckpoint(t.Context(), restored, "observer", "now"))
+	require.Equal(t, before, states(t, restored))
+	execSQL(t, restored, `alter table orders rename secret to spare; alter table orders rename note to secret; alter table orders rename spare to note; insert into orders values (2, 'S3CRET', 'n')`)
+	require.NotContains(t, strings.Join(logged(t, restored), "\n"), "S3CRET", "columns are known by their numbers from then on")
+	require.Contains(t, strings.Join(states(t, restored), "\n"), "public.orders drifted")
+}
+
+func TestAnIncludedNameIsNotLentToAnotherColumn(t *testing.T) {
+	t.Parallel()
+	for name, ddl := range map[string]string{
+		"dropped, and another one renamed": `alter table a drop column note; alter table a rename secret to note`,
+		"renamed, and another one renamed": `alter table a rename note to old; alter table a rename secret to note`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := capturing(t, `create table a (id int primary key, note text, secret text)`, CaptureSpec{Table: "a", Columns: []string{"id", "note"}})
+			execSQL(t, pool, ddl+`; insert into a (id, note) values (1, 'S3CRET'); update a set note = 'S3CRET2'; delete from a`)
+			require.NotContains(t, strings.Join(logged(t, pool), "\n"), "S3CRET")
+			state := states(t, pool)[0]
+			require.Contains(t, state, "public.a drifted")
+			require.NotContains(t, state, "old,note")
+		})
+	}
+}
+
+// TestARowIsLoggedByTheCaptureOfItsOwnTable: a trigger that somebody disabled leaves what was converted for it.
+func TestARowIsLoggedByTheCaptureOfItsOwnTable(t *testing.T) {
+	t.Parallel()
+	pool := capturing(t, `select 1`)
+	own := ownTable(t, pool, "id int primary key, secret text", CaptureSpec{Exclude: []string{"secret"}})
+	execSQL(t, own, `create table own.other (id int primary key)`)
+	_, err := AddCapture(t.Context(), own, CaptureSpec{Table: "own.other"})
 	require.NoError(t, err)
+	execSQL(t, own, `alter table own.t disable trigger "`+captureTrigger+`"; alter table own.other disable trigger "`+convertTrigger+`";
+		begin; insert into own.t values (1, 'S3CRET'); insert into own.other values (7); commit`)
+	require.NotContains(t, strings.Join(logged(t, pool), "\n"), "S3CRET")
 }
 
 func TestARoleThatOwnsATableRecordsItsCaptureAndNoOther(t *testing.T) {

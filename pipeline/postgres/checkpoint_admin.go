@@ -118,6 +118,9 @@ func adopt(ctx context.Context, tx pgx.Tx, name string) error {
 	if err := adoptForeignRows(ctx, tx, name, dumped); err != nil {
 		return err
 	}
+	if _, err := tx.Exec(ctx, `select core.fn_observer_adopt_captures()`); err != nil {
+		return err
+	}
 	_, err = tx.Exec(ctx, `delete from public.tb_observer_checkpoint where transport_name = $1 || '`+confirmedSuffix+`' and system_identifier = ''`, name)
 	return err
 }

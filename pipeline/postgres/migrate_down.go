@@ -42,6 +42,7 @@ begin
     drop function if exists core.fn_observer_lost(oid, jsonb, text[], text[]);
     drop function if exists core.fn_observer_note_capture(oid, boolean);
     drop function if exists core.fn_observer_forget_capture(text);
+    drop function if exists core.fn_observer_adopt_captures();
     drop function if exists core.fn_observer_made_in();
     drop function if exists core.fn_observer_record_capture(oid, boolean);
     drop function if exists core.fn_observer_arguments(bytea);

@@ -52,7 +52,7 @@ declare
     known core.tb_observer_capture;
     named text;
 begin
-    if not image ?& names then
+    if image is not null and not image ?& names then
         foreach named in array names loop
             if not image ? named then
                 return named;
@@ -103,8 +103,10 @@ begin
         return null;
     end if;
     if converted then
-        after := nullif(current_setting('fraiseql.capture_after', true), '');
-        before := nullif(current_setting('fraiseql.capture_before', true), '');
+        if current_setting('fraiseql.capture_row', true) = tg_relid || tg_op then
+            after := nullif(current_setting('fraiseql.capture_after', true), '');
+            before := nullif(current_setting('fraiseql.capture_before', true), '');
+        end if;
         key := set_config('fraiseql.capture_after', '', true) || set_config('fraiseql.capture_before', '', true);
         if coalesce(after, before) is null then
             problem := coalesce(nullif(current_setting('fraiseql.capture_error', true), ''), '{"capture_error": "the row was not converted"}');
@@ -137,6 +139,10 @@ begin
             names := keys || case tg_argv[5] when '' then '{}' else array[tg_argv[5]] end;
             lost := core.fn_observer_lost(tg_relid, coalesce(after, before),
                 names || case tg_argv[2] when 'exclude' then tg_argv[3]::text[] else '{}' end, names);
+            if lost is null and tg_argv[2] = 'include' then
+                lost := core.fn_observer_lost(tg_relid, null, array(select u.name from unnest(tg_argv[3]::text[]) u(name)
+                    where coalesce(after, before) ? u.name), array(select u.name from unnest(tg_argv[3]::text[]) u(name)));
+            end if;
             if cardinality(keys) = 1 then
                 key := coalesce(after, before) ->> keys[1];
             elsif cardinality(keys) > 1 then
@@ -194,6 +200,21 @@ begin
     values
         (tg_argv[0], tg_op, uid, key, after, before, tenant::uuid, nullif(current_setting('fraiseql.user_id', true), ''), problem);
     return null;
+end
+$$;
+-- +goose StatementEnd
+
+-- A converted row belongs to the table and the operation that it was made for: where a trigger was disabled by hand, another table's
+-- capture must not take it.
+-- +goose StatementBegin
+do $$
+declare
+    definition constant text := pg_get_functiondef('core.fn_observer_convert()'::regprocedure);
+    settings   constant text := 'after := pg_catalog.set_config(''fraiseql.capture_after'', after, true);';
+begin
+    if position('fraiseql.capture_row' in definition) = 0 then
+        execute replace(definition, settings, 'name := pg_catalog.set_config(''fraiseql.capture_row'', tg_relid operator(pg_catalog.||) tg_op, true);' || E'\n    ' || settings);
+    end if;
 end
 $$;
 -- +goose StatementEnd
@@ -302,6 +323,19 @@ begin
     end loop;
     return found;
 end
+$$;
+-- +goose StatementEnd
+
+-- Makes the entries that came with a dump, or from the original of a copy, those of this database: for observer checkpoint set, with
+-- which an operator says that this is the database to go on with. It writes what the catalogue says, whoever calls it.
+-- +goose StatementBegin
+create or replace function core.fn_observer_adopt_captures() returns void
+    language sql security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select core.fn_observer_record_capture(to_regclass(e.name), e.default_key) from core.tb_observer_capture e
+     where e.made_in <> core.fn_observer_made_in()
+       and exists (select from pg_trigger g where g.tgrelid = to_regclass(e.name) and g.tgname = '00_observer_capture' and g.tgparentid = 0)
 $$;
 -- +goose StatementEnd
 

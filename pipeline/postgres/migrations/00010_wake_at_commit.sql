@@ -12,11 +12,11 @@ set local lock_timeout = '10s';
 -- middle of its commit (a serialization failure, a deferred constraint), or takes long to commit, the next commit or the next poll wakes the readers.
 --
 -- The lock of the sleeper comes first because with it nothing else is needed. NOTIFY would make PREPARE TRANSACTION fail, so where that
--- is in use readers poll, unless forced. The function runs with the rights of its caller, and names are qualified, because setting
--- search_path would cost every captured row 3 microseconds.
+-- is in use readers poll, unless forced. The function runs with the rights of its owner, since its caller may have none on what it calls,
+-- and names are qualified, because setting search_path would cost every captured row 3 microseconds.
 -- +goose StatementBegin
 create or replace function core.fn_observer_wake_at_commit() returns trigger
-    language plpgsql
+    language plpgsql security definer
 as $$
 declare
     key constant pg_catalog.int8 := tg_argv[1];
