@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -183,15 +184,28 @@ type natsServer struct {
 
 func newNATSServer(t *testing.T, options server.Options) *natsServer {
 	t.Helper()
-	options.Host, options.Port, options.NoSigs, options.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	options.Host, options.Port, options.NoSigs, options.NoLog = "127.0.0.1", lowPort(t, 22000), true, true
 	options.JetStream, options.StoreDir = true, t.TempDir()
 	s := &natsServer{options: options}
 	s.start(t)
 	t.Cleanup(s.stop)
-	address, ok := s.running.Addr().(*net.TCPAddr)
-	require.True(t, ok)
-	s.options.Port = address.Port
 	return s
+}
+
+// lowPort returns a free port of the two thousand from first on. They are below those that kernels hand out, so that it stays
+// free while its server is stopped.
+func lowPort(t *testing.T, first int) int {
+	t.Helper()
+	for range 20 {
+		port := first + rand.IntN(2000)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return port
+		}
+	}
+	require.FailNow(t, "no port is free")
+	return 0
 }
 
 func (s *natsServer) start(t *testing.T) {

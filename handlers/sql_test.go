@@ -557,6 +557,20 @@ func TestSQLOfAStandbyIsTransient(t *testing.T) {
 	require.ErrorContains(t, err, "during recovery")
 }
 
+// enters is what a function does first whose test waits until it runs. A query that is active may not have come so far, and
+// what cancels it before that is lost: Postgres takes it for late.
+const enters = `pg_advisory_xact_lock_shared(7)`
+
+// entered reports that no function of the test has come so far.
+func entered(t *testing.T, db *pgxpool.Pool) error {
+	t.Helper()
+	if n := queryText(t, db, `select count(*)::text from pg_locks where locktype = 'advisory' and objid = 7 and granted
+		and database = (select oid from pg_database where datname = current_database())`); n == "0" {
+		return errors.New("it does not run yet")
+	}
+	return nil
+}
+
 // hanging is the number of functions under way on the server, or of commits that run one.
 func hanging(t *testing.T, db *pgxpool.Pool) error {
 	t.Helper()
@@ -575,11 +589,11 @@ func TestSQLStopsTheServerToo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target, db := shop(t,
-				`create function app.hang(event jsonb) returns void language plpgsql as $$ begin insert into app.seen (event) values (event); perform pg_sleep(600); end $$`,
-				`create function app.wait(event jsonb) returns void language plpgsql as $$ begin insert into app.seen (event) values (event); perform pg_advisory_lock(42); end $$`,
-				`create function app.loop(event jsonb) returns void language plpgsql as $$ begin loop null; end loop; end $$`,
-				`create function app.rows(event jsonb) returns setof int language sql rows 1 as $$ select generate_series(1, 2000000000) $$`,
-				`create function app.late() returns trigger language plpgsql as $$ begin perform pg_sleep(600); return null; end $$`,
+				`create function app.hang(event jsonb) returns void language plpgsql as $$ begin perform `+enters+`; insert into app.seen (event) values (event); perform pg_sleep(600); end $$`,
+				`create function app.wait(event jsonb) returns void language plpgsql as $$ begin perform `+enters+`; insert into app.seen (event) values (event); perform pg_advisory_lock(42); end $$`,
+				`create function app.loop(event jsonb) returns void language plpgsql as $$ begin perform `+enters+`; loop null; end loop; end $$`,
+				`create function app.rows(event jsonb) returns setof int language sql rows 1 as $$ select `+enters+`; select generate_series(1, 2000000000) $$`,
+				`create function app.late() returns trigger language plpgsql as $$ begin perform `+enters+`; perform pg_sleep(600); return null; end $$`,
 				`create table app.slow (n int)`,
 				`create constraint trigger late after insert on app.slow deferrable initially deferred for each row execute function app.late()`,
 				`create function app.commits_late(event jsonb) returns void language sql as $$ insert into app.slow values (1) $$`,
@@ -610,12 +624,7 @@ func TestSQLStopsTheServerToo(t *testing.T) {
 				ctx, cancel = context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() { ended <- action.Run(ctx, delivery(`{}`)) }()
-				testenv.Eventually(t, attemptTime, func() error {
-					if hanging(t, db) == nil {
-						return errors.New("it does not hang yet")
-					}
-					return nil
-				})
+				testenv.Eventually(t, attemptTime, func() error { return entered(t, db) })
 				cancel()
 				require.ErrorIs(t, <-ended, context.Canceled, function)
 				testenv.Eventually(t, attemptTime, func() error { return hanging(t, db) })
@@ -661,7 +670,7 @@ func TestSQLServerEndsAFunctionWhoseCallerIsGone(t *testing.T) {
 
 func TestSQLWaitsForAConnectionNoLongerThanItsTime(t *testing.T) {
 	t.Parallel()
-	url, db := shop(t, onOrder, `create function app.hang(event jsonb) returns void language sql as $$ select pg_sleep(600) $$`)
+	url, db := shop(t, onOrder, `create function app.hang(event jsonb) returns void language plpgsql as $$ begin perform `+enters+`; perform pg_sleep(600); end $$`)
 	servers := sqlServers(t, url+"&pool_max_conns=1")
 	actions := map[string]handlers.Action{}
 	for _, function := range []string{"app.hang", "app.on_order"} {
@@ -672,12 +681,7 @@ func TestSQLWaitsForAConnectionNoLongerThanItsTime(t *testing.T) {
 	hang, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- actions["app.hang"].Run(hang, delivery(`{}`)) }()
-	testenv.Eventually(t, attemptTime, func() error {
-		if hanging(t, db) == nil {
-			return errors.New("it does not hang yet")
-		}
-		return nil
-	})
+	testenv.Eventually(t, attemptTime, func() error { return entered(t, db) })
 	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
 	err := actions["app.on_order"].Run(ctx, delivery(`{}`))

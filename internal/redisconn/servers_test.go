@@ -107,7 +107,7 @@ func TestSentinelsThatAreAwayAreSaidWithoutPasswords(t *testing.T) {
 	t.Parallel()
 	sentinel := testenv.NewSentinel(t)
 	for name, test := range map[string]struct{ url, says string }{
-		"away":             {away(t) + "?master_name=shop&username=app&password=s3cret", "connection refused"},
+		"away":             {away + "?master_name=shop&username=app&password=s3cret", "connection refused"},
 		"another's master": {"redis://" + sentinel.Address() + "?master_name=shop&username=app&password=s3cret", "all sentinels specified"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,7 +167,7 @@ func TestEveryNodeOfAClusterIsUsedAndAsked(t *testing.T) {
 func TestOneOfTheAddressesOfAClusterDoes(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t)
-	gone := away(t)[len("redis://app:s3cret@"):]
+	gone := away[len("redis://app:s3cret@"):]
 	client := open(t, patient("redis://"+gone+"/0?addr="+nodes[1].Address()))
 	testenv.Eventually(t, within, func() error { return keeps(t, client) })
 }
