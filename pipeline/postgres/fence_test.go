@@ -55,7 +55,7 @@ func TestAFencedWriteWaitsForATakeoverUnderWayAndIsRefused(t *testing.T) {
 			require.NoError(t, err)
 			written := make(chan error, 1)
 			go func() { written <- write(pool, delivery("1", "o", "a")) }()
-			waitsForALock(t, pool, "core.tb_observer_retry")
+			waitsForALock(t, pool, "with held as materialized")
 			require.NoError(t, tx.Commit(t.Context()))
 			require.ErrorIs(t, <-written, ErrDeposed)
 		})
