@@ -51,7 +51,7 @@ type sizes struct {
 }
 
 var (
-	full  = sizes{pairs: 5, backlog: 100_000, retained: 1_000_000, posts: 50_000, slow: 4 * time.Second, steady: 15 * time.Second, scale: 10, load: 10 * time.Second, short: 4 * time.Second, entities: 2_000, hits: 500}
+	full  = sizes{pairs: 5, backlog: 100_000, retained: 1_000_000, posts: 50_000, slow: 4 * time.Second, steady: 15 * time.Second, scale: 10, load: 10 * time.Second, short: 3 * time.Second, entities: 2_000, hits: 500}
 	small = sizes{pairs: 1, backlog: 5_000, retained: 10_000, posts: 2_000, slow: 500 * time.Millisecond, steady: time.Second, scale: 1, load: time.Second, short: time.Second, entities: 500, hits: 20}
 )
 
