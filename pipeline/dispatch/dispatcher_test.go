@@ -274,13 +274,34 @@ func TestDrainingFinishesWhatHasBegunAndLeavesTheRest(t *testing.T) {
 
 // tracker remembers what it was told.
 type tracker struct {
+	mu   sync.Mutex // guards what follows
 	n    int
 	done []string
 }
 
-func (s *tracker) Start()                   { s.n++ }
-func (s *tracker) Done(part string)         { s.done = append(s.done, part) }
-func (s *tracker) WasDone(part string) bool { return slices.Contains(s.done, part) }
+func (s *tracker) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n++
+}
+
+func (s *tracker) Done(part string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = append(s.done, part)
+}
+
+func (s *tracker) WasDone(part string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.done, part)
+}
+
+func (s *tracker) starts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n
+}
 
 func TestTheDriverLearnsWhenHandlingBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -299,10 +320,10 @@ func TestTheDriverLearnsWhenHandlingBegins(t *testing.T) {
 		m.SetContext(window.WithTracker(m.Context(), &second))
 		r.up <- m
 		synctest.Wait()
-		require.Equal(t, []int{1, 0, 0}, []int{first.n, second.n, unwanted.n}, "the second waits for a slot")
+		require.Equal(t, []int{1, 0, 0}, []int{first.starts(), second.starts(), unwanted.starts()}, "the second waits for a slot")
 		close(free)
 		synctest.Wait()
-		require.Equal(t, []int{1, 1, 0}, []int{first.n, second.n, unwanted.n})
+		require.Equal(t, []int{1, 1, 0}, []int{first.starts(), second.starts(), unwanted.starts()})
 		r.stop()
 	})
 }
