@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +30,20 @@ func freeAddress(t *testing.T) string {
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	return l.Addr().String()
+}
+
+// silentAddress returns an address that nobody else gets until the test ends, and on which nobody listens.
+func silentAddress(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, syscall.Close(socket)) })
+	require.NoError(t, syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	name, err := syscall.Getsockname(socket)
+	require.NoError(t, err)
+	address, ok := name.(*syscall.SockaddrInet4)
+	require.True(t, ok)
+	return fmt.Sprintf("127.0.0.1:%d", address.Port)
 }
 
 // process runs the program with a configuration, and an admin address of its own, until the test ends or end is called.
@@ -247,7 +262,7 @@ func TestTheStatusOfWorkersThatSharePartitions(t *testing.T) {
 
 func TestAProcessThatIsNotReadyExitsWithOne(t *testing.T) {
 	t.Parallel()
-	cfg, _ := process(t, fmt.Sprintf("[transport.postgres]\nurl = \"postgres://%s/app\"\n", freeAddress(t))+fmt.Sprintf(statusObservers, "http://127.0.0.1:1"))
+	cfg, _ := process(t, fmt.Sprintf("[transport.postgres]\nurl = \"postgres://%s/app\"\n", silentAddress(t))+fmt.Sprintf(statusObservers, "http://127.0.0.1:1"))
 	statusBecomes(t, cfg, func(s *pipeline.Status) bool {
 		for _, r := range s.Reasons {
 			if r.Check == "postgres" && strings.Contains(r.Error, "refused") {

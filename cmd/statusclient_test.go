@@ -38,7 +38,7 @@ func adminAt(t *testing.T, address, tokenEnv string) (cfg string) {
 
 func TestStatusTellsWhyThereIsNone(t *testing.T) {
 	t.Parallel()
-	nobody := freeAddress(t)
+	nobody := silentAddress(t)
 	for name, test := range map[string]struct {
 		cfg  string
 		code int
