@@ -6,7 +6,7 @@
 //	reader     window by window: what one snapshot saw and the last did not       reader.go, session.go, windows.go
 //	identity   a copy of the database is told from the original                   identity.go, pin.go
 //	checkpoint the reading position and what is read but not settled              checkpoint.go, cursor.go, persist.go
-//	wake       commits notify only while a reader sleeps                          wake.go
+//	wake       commits notify only while a reader sleeps, and few of them do       wake.go
 //	retry, dead letters, retention                                                retry.go, deadletter.go, retention.go
 //	publisher, subscriber: the log as a Watermill topic for other programs        publisher.go, subscriber.go
 //

@@ -16,8 +16,7 @@ const (
 	// pace is the pause between reads under load, from a thousand rows a second on. Reading each 2 ms cost an application
 	// that shared two processors with observer a twentieth of its commits.
 	pace = 10 * time.Millisecond
-	// A sleeper that finds busyRows within busySpan wakes up: NOTIFY serialises commits, which costs nothing at a few
-	// hundred a second and most of the throughput at thousands.
+	// A sleeper that finds busyRows within busySpan stays awake: then a read at each pace costs less than one for each notification.
 	busyRows = 100
 	busySpan = 100 * time.Millisecond
 	// An awake reader that finds no more than calmRows in a whole span sleeps: then a commit wakes it sooner than its next look.
